@@ -1,0 +1,1 @@
+//! What the operator wants the cluster to look like: pure plans from observed inputs.

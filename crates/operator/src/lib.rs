@@ -1,0 +1,1 @@
+//! The operator's shell: watches, gathering, applying, events, the lease.

@@ -1,0 +1,1 @@
+//! The proxy's shell: preflight, nftables, routes, config watching, health.

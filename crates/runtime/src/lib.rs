@@ -1,0 +1,1 @@
+//! What every binary needs: logging, error chains, readiness guards, shutdown.

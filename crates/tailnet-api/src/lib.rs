@@ -1,0 +1,1 @@
+//! A client of the tailnet management API, version 2.

@@ -1,0 +1,1 @@
+//! A tailnet node: sockets, TUN device, threads and the control connection around `tailnet-core`.

@@ -1,0 +1,1 @@
+//! Test harness: network namespaces, in-memory transports, fakes. Development only.

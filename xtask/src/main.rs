@@ -1,0 +1,3 @@
+//! Build, test and demo commands of the repository: `cargo xtask help`.
+
+fn main() {}
