@@ -1,0 +1,1 @@
+//! Tests against foreign tailnet programs found on PATH.

@@ -1,0 +1,1 @@
+//! Nothing here: the test targets are the folders beside this file, one per tier.
