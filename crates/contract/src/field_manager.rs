@@ -1,0 +1,8 @@
+//! Field managers of server-side apply, and of the patches beside it.
+
+/// The controller of Services that have a proxy of their own.
+pub const SERVICE_PROXY: &str = "isthmus-service-proxy";
+/// The proxy, on its own Secret.
+pub const PROXY: &str = "isthmus-proxy";
+/// The leader election.
+pub const LEASE: &str = "isthmus-lease";
