@@ -1,1 +1,4 @@
 //! The only crate with `unsafe`: system calls no other crate wraps.
+#![expect(unsafe_code, reason = "this crate exists to keep every unsafe block in one place")]
+
+pub mod process;

@@ -1,1 +1,10 @@
 //! Test harness: network namespaces, in-memory transports, fakes. Development only.
+#![expect(
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test harness reports by panicking and by printing to the test's captured output"
+)]
+
+pub mod netns;
+pub mod require;
+pub mod wait;
