@@ -1,1 +1,7 @@
 //! The tailnet node as a state machine without I/O: netmap, routes, paths, packet filter.
+//!
+//! Time and randomness come in as arguments; nothing here reads a clock, a file or a socket.
+
+pub mod addresses;
+pub mod filter;
+pub mod key;
