@@ -1,1 +1,29 @@
 //! What a proxy does with its configuration: rule plan, route plan, and what a change requires. Pure.
+//!
+//! The way of the data: [`Settings`] (environment, read once) and a configuration document give a [`Mode`]; the mode
+//! and what the tailnet node says of itself give a [`Plan`]; the plan gives the whole [`RulePlan`] and [`RoutePlan`]
+//! and says of any tracked flow whether it may live on ([`Plan::admits`]). Nothing here is patched: every change
+//! derives everything anew.
+
+mod flow;
+mod mode;
+mod plan;
+mod routes;
+mod rules;
+mod settings;
+mod versioned_config;
+
+pub use flow::{Flow, FlowEnd};
+pub use mode::{Egress, Ingress, IngressPorts, Mode, ModeError};
+pub use plan::{Plan, ReservedPorts, TUN_NAME, TailnetAddresses, Tun};
+pub use routes::{
+    DeviceSetting, Family, PolicyRule, RoutePlan, Selector, Setting, TABLE, TableRoute, TableRouteKind, WhichDevice,
+};
+pub use rules::{
+    Action, BaseChain, Chain, ChainType, Direction, Element, Hook, MARK_FROM_TAILNET, MARK_TO_TAILNET, Map, Match,
+    Protocol, Rule, RulePlan, TABLE_NAME, TRACK_EGRESS, TRACK_INGRESS,
+};
+pub use settings::{Login, LoginSource, PodIdentity, Settings, SettingsError, SettingsProblem};
+pub use versioned_config::{
+    CAPABILITY_VERSION, VersionedConfig, VersionedConfigError, parse_versioned_config, select_versioned_config,
+};

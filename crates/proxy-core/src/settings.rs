@@ -1,0 +1,123 @@
+//! The environment of a proxy, read once into a typed value.
+//!
+//! The names are those of the existing proxy image, so that its Pods run ours. Everything wrong is reported together,
+//! each problem with the variable and the fix. Variables that are not listed here are left alone.
+
+mod read;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use isthmus_contract::device_config::AuthKey;
+use isthmus_contract::env;
+use thiserror::Error;
+
+use crate::mode::Mode;
+
+/// What the environment says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// What to carry, when the environment names a target; else the configuration document says.
+    pub mode: Option<Mode>,
+    /// Where the login comes from.
+    pub login: LoginSource,
+    /// The Secret that keeps the node's state and brings the configuration document.
+    pub kube_secret: Option<String>,
+    /// The directory that keeps the node's state when there is no Secret, and its caches when there is.
+    pub state_dir: Option<PathBuf>,
+    /// Where health and metrics are served.
+    pub health: SocketAddr,
+    /// The UDP port of WireGuard.
+    pub wireguard_port: u16,
+    /// Who the Pod is.
+    pub pod: PodIdentity,
+    /// The name under which the proxy's purpose is reported to the control server (`TS_INTERNAL_APP`).
+    pub app: Option<String>,
+}
+
+/// Where a proxy's login comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoginSource {
+    /// Variables of the environment.
+    Environment(Login),
+    /// The best `cap-<N>.hujson` of a mounted directory.
+    ConfigDirectory(PathBuf),
+}
+
+/// How to log in to the tailnet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Login {
+    /// The auth key; not needed when the state already holds a login.
+    pub auth_key: Option<AuthKey>,
+    /// The wanted host name.
+    pub hostname: Option<String>,
+    /// The control server's URL, none for the default one.
+    pub control_url: Option<String>,
+}
+
+/// Who the Pod is, from the downward API.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodIdentity {
+    /// Its addresses, at most one of each family.
+    pub addresses: Vec<IpAddr>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its UID.
+    pub uid: Option<String>,
+}
+
+/// Everything that is wrong with the environment.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub struct SettingsError {
+    /// The problems, in the order in which the variables are read; never empty.
+    pub problems: Vec<SettingsProblem>,
+}
+
+/// One thing that is wrong with the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingsProblem {
+    /// The variable to change.
+    pub variable: &'static str,
+    /// What is wrong, and what to write instead.
+    pub message: String,
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self
+            .problems
+            .iter()
+            .map(|p| format!("{}: {}", p.variable, p.message))
+            .collect();
+        write!(f, "cannot use the environment: {}", lines.join("; "))
+    }
+}
+
+impl Settings {
+    /// Reads the settings from variables, usually those of the process.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is unreadable or contradicts something else, at once.
+    pub fn from_variables(variables: &BTreeMap<String, String>) -> Result<Self, SettingsError> {
+        let mut reader = read::Reader::new(variables);
+        let mode = reader.mode();
+        let settings = Self {
+            login: reader.login(),
+            kube_secret: reader.kube_secret(),
+            state_dir: reader.text("TS_STATE_DIR").map(PathBuf::from),
+            health: reader.health(),
+            wireguard_port: reader.wireguard_port(),
+            pod: reader.pod(),
+            app: reader.text(env::INTERNAL_APP),
+            mode,
+        };
+        reader.check_userspace(settings.mode.is_some());
+        reader.finish(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests;
