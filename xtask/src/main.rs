@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod cluster;
+mod debian;
+mod image;
 mod process;
 mod test;
 mod tidy;
@@ -18,6 +21,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the local two-node cluster
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// Build the container image of isthmus
+    Image(image::ImageArgs),
     /// Run the tests: all tiers, or the named ones
     Test(test::Options),
     /// Check what can be checked about the repository itself: arrows between crates, sizes, links, licences
@@ -26,6 +34,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Cluster(command) => cluster::run(command),
+        Command::Image(arguments) => image::run(&arguments),
         Command::Test(options) => test::run(&options),
         Command::Tidy => tidy::run(),
     };

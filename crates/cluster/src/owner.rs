@@ -1,0 +1,104 @@
+//! The machine-wide register of clusters: which state folder holds which slot.
+//!
+//! One folder a slot in `/run/isthmus`, made before anything else of the cluster and removed last. A name that is in use
+//! on the machine without such an entry is not ours and is left alone.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::spec::slot_name;
+
+const REGISTER: &str = "/run/isthmus";
+
+/// The folder of a cluster in the register.
+pub(crate) fn run_folder(name: &str) -> PathBuf {
+    Path::new(REGISTER).join(name)
+}
+
+/// The folder of the register itself.
+pub(crate) fn register() -> &'static Path {
+    Path::new(REGISTER)
+}
+
+/// The slot that this state folder holds, or the first free one.
+pub(crate) fn slot_for(state: &Path, highest: u8) -> Result<u8> {
+    let mut free = None;
+    for slot in 0..=highest {
+        match owner_of(&slot_name(slot))? {
+            Some(owner) if owner == state => return Ok(slot),
+            Some(_) => {}
+            None => free = free.or(Some(slot)),
+        }
+    }
+    free.with_context(|| format!("every cluster slot of this machine is taken, see {REGISTER}: run `cargo xtask cluster down` where one is not needed"))
+}
+
+/// The state folder that holds this name.
+pub(crate) fn owner_of(name: &str) -> Result<Option<PathBuf>> {
+    let file = owner_file(name);
+    match fs::read_to_string(&file) {
+        Ok(text) => Ok(Some(PathBuf::from(text.trim_end()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("read the cluster register {}", file.display())),
+    }
+}
+
+/// Enters this state folder as the holder of the name; true when it held it before.
+///
+/// # Errors
+/// When another folder holds it.
+pub(crate) fn claim(name: &str, state: &Path) -> Result<bool> {
+    fs::create_dir_all(run_folder(name)).with_context(|| format!("make {}", run_folder(name).display()))?;
+    let file = owner_file(name);
+    match OpenOptions::new().write(true).create_new(true).open(&file) {
+        Ok(mut new) => {
+            new.write_all(state.as_os_str().as_encoded_bytes())
+                .with_context(|| format!("write {}", file.display()))?;
+            Ok(false)
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => match owner_of(name)? {
+            Some(owner) if owner == state => Ok(true),
+            Some(owner) => bail!(
+                "the cluster name {name} belongs to {}: choose another slot or take that one down",
+                owner.display()
+            ),
+            None => bail!("the cluster name {name} was released just now: try again"),
+        },
+        Err(error) => Err(error).with_context(|| format!("write the cluster register {}", file.display())),
+    }
+}
+
+/// Removes the entry and its folder.
+pub(crate) fn release(name: &str) -> Result<()> {
+    match fs::remove_dir_all(run_folder(name)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", run_folder(name).display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Whether any cluster of this machine is registered.
+pub(crate) fn any_left() -> bool {
+    let Ok(entries) = fs::read_dir(REGISTER) else {
+        return false;
+    };
+    entries.flatten().any(|entry| entry.path().join("owner").exists())
+}
+
+/// Holds a lock of this machine until the file is dropped; waits for it.
+pub(crate) fn lock(file: &str) -> Result<File> {
+    fs::create_dir_all(REGISTER).with_context(|| format!("make {REGISTER} (a cluster needs root)"))?;
+    let path = Path::new(REGISTER).join(file);
+    let lock = File::create(&path).with_context(|| format!("open the lock {}", path.display()))?;
+    lock.lock()
+        .with_context(|| format!("take the lock {}", path.display()))?;
+    Ok(lock)
+}
+
+fn owner_file(name: &str) -> PathBuf {
+    run_folder(name).join("owner")
+}

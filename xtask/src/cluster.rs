@@ -1,0 +1,119 @@
+//! `cargo xtask cluster`: the local cluster from the command line.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Subcommand;
+use isthmus_cluster::{Cluster, ClusterSpec, Status};
+
+use crate::debian;
+
+/// What to do with the cluster.
+#[derive(Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Start it, or leave it as it is when it runs.
+    Up,
+    /// End it and remove everything of it from the machine.
+    Down,
+    /// Say whether it runs.
+    Status,
+    /// Load an image file into every node.
+    Load {
+        /// A tar with an OCI or Docker image.
+        image: PathBuf,
+    },
+    /// Run kubectl against it.
+    Kubectl {
+        /// The arguments of kubectl.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Cut a node off the network.
+    Cut {
+        /// The node: n1, n2.
+        node: String,
+    },
+    /// End a cut.
+    Heal {
+        /// The node: n1, n2.
+        node: String,
+    },
+    /// Run a program in a node's namespaces.
+    Exec {
+        /// The node: n1, n2.
+        node: String,
+        /// The program and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+}
+
+/// Runs one command.
+pub(crate) fn run(command: ClusterCommand) -> Result<()> {
+    let spec = ClusterSpec::in_free_slot(&state_folder())?;
+    let mut cluster = Cluster::handle(&spec);
+    match command {
+        ClusterCommand::Up => up(&spec),
+        ClusterCommand::Down => cluster.down(),
+        ClusterCommand::Status => status(&cluster),
+        ClusterCommand::Load { image } => cluster.load(&image),
+        ClusterCommand::Cut { node } => cluster.cut(&node),
+        ClusterCommand::Heal { node } => cluster.heal(&node),
+        ClusterCommand::Kubectl { args } => become_program(cluster.kubectl().args(args)),
+        ClusterCommand::Exec { node, command } => become_program(cluster.node_exec(&node)?.args(command)),
+    }
+}
+
+/// The folder of the cluster beside the build's other results.
+pub(crate) fn state_folder() -> PathBuf {
+    target_folder().join("cluster")
+}
+
+/// The folder that cargo builds into.
+pub(crate) fn target_folder() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace_folder().join("target"), PathBuf::from)
+}
+
+/// The root of the repository.
+pub(crate) fn workspace_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask is a folder of the workspace")
+        .to_owned()
+}
+
+/// Prints a line of progress.
+#[expect(clippy::print_stderr, reason = "progress of a command goes to its terminal")]
+pub(crate) fn print_progress(line: &str) {
+    eprintln!("{line}");
+}
+
+fn up(spec: &ClusterSpec) -> Result<()> {
+    debian::ensure_packages(&isthmus_cluster::missing_packages())?;
+    let began = Instant::now();
+    let cluster = Cluster::up(spec, &print_progress)?;
+    print_progress(&format!(
+        "the cluster is up ({:.1} s): KUBECONFIG={}",
+        began.elapsed().as_secs_f32(),
+        cluster.kubeconfig().display()
+    ));
+    Ok(())
+}
+
+fn status(cluster: &Cluster) -> Result<()> {
+    match cluster.status()? {
+        Status::Up => print_progress(&format!("up: KUBECONFIG={}", cluster.kubeconfig().display())),
+        Status::Down => print_progress("down"),
+        Status::LeftOver => bail!("an unfinished run left something behind: up or down clears it"),
+        Status::Broken(ended) => bail!("these components have ended: {}", ended.join(", ")),
+    }
+    Ok(())
+}
+
+/// Ends this program by becoming another one.
+fn become_program(command: &mut process::Command) -> Result<()> {
+    Err(command.exec()).with_context(|| format!("run {}: is the cluster up?", command.get_program().display()))
+}

@@ -1,0 +1,122 @@
+//! `cargo xtask image`: the container image of isthmus, one static program and nothing else.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use isthmus_cluster::image::Image;
+
+use crate::cluster::{print_progress, target_folder, workspace_folder};
+
+/// The name of the image unless another is asked for.
+const REFERENCE: &str = "isthmus.local/isthmus:dev";
+
+/// The platform of the program: linked statically, it needs no file beside itself.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// How to build the image.
+#[derive(Args)]
+pub(crate) struct ImageArgs {
+    /// What to call the image.
+    #[arg(long, default_value = REFERENCE)]
+    reference: String,
+    /// Where to write it; `image/isthmus.tar` in the build folder if not given.
+    #[arg(long)]
+    output: Option<PathBuf>,
+}
+
+/// Builds the program and writes the image.
+pub(crate) fn run(args: &ImageArgs) -> Result<()> {
+    let output = args
+        .output
+        .clone()
+        .unwrap_or_else(|| target_folder().join("image/isthmus.tar"));
+    build(&args.reference, &output)
+}
+
+/// Builds the program and writes the image under this name to this file.
+pub(crate) fn build(reference: &str, output: &Path) -> Result<()> {
+    let program = build_program()?;
+    let image = compose(reference, &program)?;
+    if let Some(folder) = output.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    }
+    let written = image.write(output)?;
+    print_progress(&format!(
+        "{reference} {} {} bytes: {}",
+        written.digest,
+        written.size,
+        output.display()
+    ));
+    Ok(())
+}
+
+fn build_program() -> Result<PathBuf> {
+    print_progress("building isthmus for the image: minutes when it was never built before");
+    let status = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--release",
+            "--package",
+            "isthmus",
+            "--bin",
+            "isthmus",
+            "--target",
+            TARGET,
+        ])
+        .current_dir(workspace_folder())
+        .env(
+            "RUSTFLAGS",
+            format!(
+                "-C target-feature=+crt-static --remap-path-prefix={}=/isthmus",
+                workspace_folder().display()
+            ),
+        )
+        .status()
+        .context("run cargo build")?;
+    ensure!(status.success(), "building isthmus for the image failed");
+    let program = target_folder().join(TARGET).join("release/isthmus");
+    let bytes = fs::read(&program).with_context(|| format!("read {}", program.display()))?;
+    ensure!(
+        !needs_interpreter(&bytes)?,
+        "{} is not linked statically, it would not start in the image",
+        program.display()
+    );
+    Ok(program)
+}
+
+fn compose(reference: &str, program: &Path) -> Result<Image> {
+    let mut image = Image::new(reference, &["/isthmus"]);
+    image.add_file("/isthmus", 0o755, program)?;
+    image.add_link("/bin/sh", "/isthmus")?;
+    image.add_folder("/tmp", 0o1777)?;
+    Ok(image)
+}
+
+/// Whether an ELF file for 64-bit little-endian machines asks for a dynamic loader: whether it has a `PT_INTERP` header.
+fn needs_interpreter(elf: &[u8]) -> Result<bool> {
+    const PT_INTERP: u32 = 3;
+    ensure!(
+        elf.starts_with(b"\x7fELF\x02\x01"),
+        "the program is no ELF file for 64-bit little-endian machines"
+    );
+    let u16_at = |at: usize| {
+        elf.get(at..at + 2)
+            .map(|bytes| usize::from(u16::from_le_bytes([bytes[0], bytes[1]])))
+    };
+    let u32_at = |at: usize| elf.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
+    let offset = elf
+        .get(32..40)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(u64::from_le_bytes)
+        .and_then(|at| usize::try_from(at).ok());
+    let (Some(offset), Some(size), Some(count)) = (offset, u16_at(54), u16_at(56)) else {
+        anyhow::bail!("the program's ELF header is cut short");
+    };
+    Ok((0..count).any(|index| u32_at(offset + index * size) == Some(PT_INTERP)))
+}
+
+#[cfg(test)]
+mod tests;
