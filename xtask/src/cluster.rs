@@ -1,13 +1,13 @@
 //! `cargo xtask cluster`: the local cluster from the command line.
 
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
-use isthmus_cluster::{Cluster, ClusterSpec, Status};
+use isthmus_cluster::{Cluster, ClusterSpec, Status, default_state_folder};
 
 use crate::debian;
 
@@ -53,7 +53,7 @@ pub(crate) enum ClusterCommand {
 
 /// Runs one command.
 pub(crate) fn run(command: ClusterCommand) -> Result<()> {
-    let spec = ClusterSpec::in_free_slot(&state_folder())?;
+    let spec = ClusterSpec::in_free_slot(&default_state_folder())?;
     let mut cluster = Cluster::handle(&spec);
     match command {
         ClusterCommand::Up => up(&spec),
@@ -65,24 +65,6 @@ pub(crate) fn run(command: ClusterCommand) -> Result<()> {
         ClusterCommand::Kubectl { args } => become_program(cluster.kubectl().args(args)),
         ClusterCommand::Exec { node, command } => become_program(cluster.node_exec(&node)?.args(command)),
     }
-}
-
-/// The folder of the cluster beside the build's other results.
-pub(crate) fn state_folder() -> PathBuf {
-    target_folder().join("cluster")
-}
-
-/// The folder that cargo builds into.
-pub(crate) fn target_folder() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace_folder().join("target"), PathBuf::from)
-}
-
-/// The root of the repository.
-pub(crate) fn workspace_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask is a folder of the workspace")
-        .to_owned()
 }
 
 /// Prints a line of progress.

@@ -7,8 +7,9 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use isthmus_cluster::image::Image;
+use isthmus_cluster::{target_folder, workspace_folder};
 
-use crate::cluster::{print_progress, target_folder, workspace_folder};
+use crate::cluster::print_progress;
 
 /// The name of the image unless another is asked for.
 const REFERENCE: &str = "isthmus.local/isthmus:dev";

@@ -33,7 +33,7 @@ pub use addressing::Addressing;
 pub use apiserver::ApiServer;
 pub use cluster::{Cluster, Status};
 pub use host::missing_packages;
-pub use spec::ClusterSpec;
+pub use spec::{ClusterSpec, default_state_folder, target_folder, workspace_folder};
 pub use tools::Tools;
 
 /// Where progress lines go; called from several threads.

@@ -1,6 +1,7 @@
 //! What a cluster shall be like: the settings that a profile changes.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
@@ -121,4 +122,22 @@ pub(crate) fn slot_name(slot: u8) -> String {
     } else {
         format!("isthmus{slot}")
     }
+}
+
+/// The folder of the default cluster: `cluster` beside cargo's other results.
+pub fn default_state_folder() -> PathBuf {
+    target_folder().join("cluster")
+}
+
+/// The folder that cargo builds into.
+pub fn target_folder() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace_folder().join("target"), PathBuf::from)
+}
+
+/// The root of the repository.
+pub fn workspace_folder() -> PathBuf {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::parent);
+    crates
+        .expect("the crate is a folder of the workspace's crates")
+        .to_owned()
 }

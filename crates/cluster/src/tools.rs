@@ -15,6 +15,7 @@ use crate::image::{Image, sha256};
 use crate::manifests::COREDNS_IMAGE;
 use crate::node::PAUSE_IMAGE;
 use crate::process::run;
+use crate::spec::workspace_folder;
 
 /// How often a build says how far it is.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
@@ -225,7 +226,7 @@ fn cache_folder() -> Result<PathBuf> {
 }
 
 fn sources_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools")
+    workspace_folder().join("tools")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
     reason = "a test harness reports by panicking and by printing to the test's captured output"
 )]
 
+pub mod cluster;
 pub mod netns;
 pub mod require;
 pub mod wait;
