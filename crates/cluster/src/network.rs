@@ -73,10 +73,11 @@ pub(crate) fn route_from_host(spec: &ClusterSpec, node: u8) -> Result<()> {
 /// Removes a node's namespace and its link.
 pub(crate) fn remove_node(name: &str, node: u8) -> Result<()> {
     let link = node_link(name, node);
+    remove_link(&link)?;
     if namespace_file(&link).exists() {
         ip(&["netns", "del", &link])?;
     }
-    remove_link(&link)
+    Ok(())
 }
 
 /// Removes the bridge, and with it the host's routes.
@@ -211,9 +212,7 @@ fn render_masquerade(spec: &ClusterSpec, node: u8) -> String {
     );
     let ipv6 = format!("ip6 saddr {pods} ip6 daddr != {{ {inside} }} oifname eth0 masquerade");
     let rules = if spec.ipv6 { format!("{ipv4}; {ipv6}") } else { ipv4 };
-    format!(
-        "table inet masquerade {{ chain postrouting {{ type nat hook postrouting priority srcnat; {rules} ; }} ; }}"
-    )
+    format!("table inet pods {{ chain postrouting {{ type nat hook postrouting priority srcnat; {rules} ; }} ; }}")
 }
 
 fn sysctl_inside(namespace: &str, settings: &[&str]) -> Result<()> {
@@ -222,11 +221,12 @@ fn sysctl_inside(namespace: &str, settings: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// A link whose other end went with its namespace disappears by itself, perhaps just now.
 fn remove_link(link: &str) -> Result<()> {
-    if link_exists(link) {
-        ip(&["link", "del", link])?;
+    match link_exists(link).then(|| ip(&["link", "del", link])) {
+        Some(Err(error)) if link_exists(link) => Err(error),
+        Some(Ok(()) | Err(_)) | None => Ok(()),
     }
-    Ok(())
 }
 
 fn link_exists(link: &str) -> bool {
