@@ -5,3 +5,6 @@
 pub mod addresses;
 pub mod filter;
 pub mod key;
+pub mod packet_io;
+pub mod routes;
+pub mod wireguard;

@@ -1,0 +1,74 @@
+//! What the data plane tells others, through bounded channels: who does not listen loses messages, never memory.
+
+use std::net::SocketAddr;
+
+use isthmus_tailnet_core::key::NodeKey;
+use tokio::sync::mpsc;
+
+/// Datagrams kept for a slow listener.
+const MAX_DATAGRAMS: usize = 256;
+
+/// Events kept for a slow listener.
+const MAX_EVENTS: usize = 256;
+
+/// The receiving ends. What a listener does not take in time is dropped and counted.
+#[derive(Debug)]
+pub struct Hooks {
+    /// Datagrams on the node's socket that are not WireGuard: disco, STUN, noise.
+    pub datagrams: mpsc::Receiver<Datagram>,
+    /// What happened to peers.
+    pub events: mpsc::Receiver<PeerEvent>,
+}
+
+/// A datagram from the node's UDP socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datagram {
+    /// Its sender. An IPv4 address is never written in its IPv6-mapped form.
+    pub from: SocketAddr,
+    /// Its content.
+    pub bytes: Box<[u8]>,
+}
+
+/// Something about a peer that others may act on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerEvent {
+    /// Packets wait for this peer, and it has no path. Sent at most once a second and peer.
+    PathWanted(NodeKey),
+    /// A node that is not in the snapshot wants a handshake. It is kept, and answered when a snapshot within ten seconds
+    /// brings the node.
+    UnknownInitiator {
+        /// The node's key, proven to be in the initiation, not proven to be the sender's.
+        key: NodeKey,
+        /// Where the initiation came from.
+        from: SocketAddr,
+    },
+    /// A data message for a session that does not exist: its sender has not noticed that this node was restarted. When
+    /// the address is a peer's path, a handshake has been started already.
+    UnknownIndex {
+        /// Where the message came from.
+        from: SocketAddr,
+    },
+    /// A handshake with this peer was completed, or answered.
+    Handshake(NodeKey),
+}
+
+/// The sending ends.
+#[derive(Debug, Clone)]
+pub(super) struct HookSenders {
+    pub(super) datagrams: mpsc::Sender<Datagram>,
+    pub(super) events: mpsc::Sender<PeerEvent>,
+}
+
+impl Hooks {
+    pub(super) fn channels() -> (HookSenders, Self) {
+        let (datagrams, datagram_receiver) = mpsc::channel(MAX_DATAGRAMS);
+        let (events, event_receiver) = mpsc::channel(MAX_EVENTS);
+        (
+            HookSenders { datagrams, events },
+            Self {
+                datagrams: datagram_receiver,
+                events: event_receiver,
+            },
+        )
+    }
+}
