@@ -5,6 +5,7 @@
 pub mod addresses;
 pub mod filter;
 pub mod key;
+pub mod netmap;
 pub mod packet_io;
 pub mod routes;
 pub mod wireguard;

@@ -1,0 +1,155 @@
+//! The network map: what control says about this node, its peers and what they may do.
+//!
+//! These are domain types. What control sends is read by `isthmus_tailnet_wire` and converted in [`store`], the only place that knows
+//! both.
+
+mod convert;
+mod plan;
+mod store;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ipnet::IpNet;
+
+use crate::filter::Rule;
+use crate::key::{DiscoKey, NodeKey};
+
+pub use plan::{RoutePolicy, is_tailnet_address};
+pub use store::{MapChange, NetmapError, NetmapStore};
+
+/// A peer's number: unique within one control server and never used again.
+pub type PeerId = i64;
+
+/// The state of the tailnet as this node sees it. Immutable; every message of control makes another one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Netmap {
+    /// This node.
+    pub own: OwnNode,
+    /// The tailnet's domain as control names it; not necessarily the suffix of node names.
+    pub domain: String,
+    /// All peers that control lets this node see, also those without a session.
+    pub peers: BTreeMap<PeerId, Arc<Peer>>,
+    /// What may come in.
+    pub rules: Arc<Vec<Rule>>,
+    /// Names, without final dot, for which control obtains certificates.
+    pub cert_domains: Vec<String>,
+    /// Warnings of control for the user.
+    pub health: Vec<String>,
+}
+
+/// This node in the map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnNode {
+    /// The node's name in management APIs.
+    pub stable_id: String,
+    /// Fully qualified DNS name with the final dot.
+    pub name: String,
+    /// The node's own addresses, those of IPv4 first.
+    pub addresses: Vec<IpAddr>,
+    /// The node key that control knows.
+    pub key: NodeKey,
+    /// When the key expires; nothing for never.
+    pub key_expires: Option<SystemTime>,
+    /// Whether the machine may use the tailnet.
+    pub machine_authorized: bool,
+    /// The node's tags.
+    pub tags: Vec<String>,
+    /// Names of the capabilities and attributes that control gave to the node.
+    pub capabilities: Vec<String>,
+    /// Number of the node's user.
+    pub user: i64,
+}
+
+/// Another node of the tailnet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// The peer's number.
+    pub id: PeerId,
+    /// The peer's name in management APIs.
+    pub stable_id: String,
+    /// Fully qualified DNS name with the final dot.
+    pub name: String,
+    /// WireGuard key.
+    pub key: NodeKey,
+    /// Disco key of the peer's present run; nothing for a peer that does not speak disco.
+    pub disco: Option<DiscoKey>,
+    /// The peer's own addresses.
+    pub addresses: Vec<IpAddr>,
+    /// All that may be sent to and come from the peer: its addresses and routes.
+    pub allowed: Vec<IpNet>,
+    /// Where the peer may be reached directly, as control says; to be sanitised before use.
+    pub endpoints: Vec<SocketAddr>,
+    /// Whether the peer is connected to control; nothing for unknown.
+    pub online: Option<bool>,
+    /// The peer's tags.
+    pub tags: Vec<String>,
+    /// When the peer's key expires; nothing for never.
+    pub key_expires: Option<SystemTime>,
+    /// The peer may open no connection to this node.
+    pub jailed: bool,
+    /// What control says against a session with this peer.
+    pub obstacle: Option<Obstacle>,
+    /// Number of the peer's user.
+    pub user: i64,
+}
+
+/// Why there can be no session with a peer. Such peers stay listed, and traffic for them is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum Obstacle {
+    /// Control declares the peer's key expired, or its time has come.
+    #[error("its key is expired: log it in again")]
+    Expired,
+    /// The peer's key lacks the signature of tailnet lock: only its peer API may be used, which this node does not speak.
+    #[error("its key is not signed: sign it with tailnet lock")]
+    Unsigned,
+    /// The peer must see another source address than this node's own, which this node cannot do.
+    #[error("it needs address masquerading, which is not supported")]
+    Masquerade,
+    /// The peer speaks WireGuard only, without disco and relays.
+    #[error("it is a WireGuard-only peer, which is not supported")]
+    WireGuardOnly,
+    /// Control sent a peer without a key.
+    #[error("it has no key")]
+    NoKey,
+}
+
+impl Peer {
+    /// Why there can be no session with the peer at `now`; nothing when there can be one.
+    pub fn obstacle_at(&self, now: SystemTime) -> Option<Obstacle> {
+        let expired = self.key_expires.is_some_and(|expires| expires <= now);
+        self.obstacle.or(expired.then_some(Obstacle::Expired))
+    }
+}
+
+impl OwnNode {
+    /// The node's name without the final dot.
+    pub fn fqdn(&self) -> &str {
+        self.name.trim_end_matches('.')
+    }
+
+    /// Whether the node's key is expired at `now`.
+    pub fn is_expired(&self, now: SystemTime) -> bool {
+        self.key_expires.is_some_and(|expires| expires <= now)
+    }
+}
+
+impl Netmap {
+    /// The peer with this fully qualified name. Case and a final dot do not matter.
+    pub fn peer_by_name(&self, name: &str) -> Option<&Arc<Peer>> {
+        let wanted = name.trim_end_matches('.');
+        self.peers
+            .values()
+            .find(|peer| peer.name.trim_end_matches('.').eq_ignore_ascii_case(wanted))
+    }
+
+    /// The peer that owns this address (not one that only routes it).
+    pub fn peer_by_address(&self, address: IpAddr) -> Option<&Arc<Peer>> {
+        self.peers.values().find(|peer| peer.addresses.contains(&address))
+    }
+}
+
+#[cfg(test)]
+mod tests;

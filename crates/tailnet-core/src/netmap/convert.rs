@@ -1,0 +1,127 @@
+//! From wire types to domain types.
+
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use ipnet::IpNet;
+use isthmus_tailnet_wire::control as wire;
+use isthmus_tailnet_wire::time::GoTime;
+
+use super::{Obstacle, OwnNode, Peer};
+use crate::addresses::{AddressRange, AddressSet};
+use crate::filter::{Destination, PortRange, Rule};
+use crate::key::{DiscoKey, NodeKey};
+
+impl From<wire::Node> for OwnNode {
+    fn from(node: wire::Node) -> Self {
+        let mut addresses = single_addresses(&node.addresses);
+        addresses.sort_by_key(IpAddr::is_ipv6);
+        let mut capabilities: Vec<String> = node.capabilities;
+        capabilities.extend(node.cap_map.into_keys());
+        capabilities.sort_unstable();
+        capabilities.dedup();
+        Self {
+            stable_id: node.stable_id,
+            name: node.name,
+            addresses,
+            key: node_key(&node.key),
+            key_expires: system_time(node.key_expiry),
+            machine_authorized: node.machine_authorized,
+            tags: node.tags,
+            capabilities,
+            user: node.user,
+        }
+    }
+}
+
+impl From<wire::Node> for Peer {
+    fn from(node: wire::Node) -> Self {
+        let obstacle = obstacle(&node);
+        let addresses = single_addresses(&node.addresses);
+        let allowed = node.allowed_ips.unwrap_or(node.addresses).0;
+        Self {
+            id: node.id,
+            stable_id: node.stable_id,
+            name: node.name,
+            key: node_key(&node.key),
+            disco: disco_key(&node.disco_key),
+            addresses,
+            allowed: allowed.iter().map(IpNet::trunc).collect(),
+            endpoints: node.endpoints.0,
+            online: node.online,
+            tags: node.tags,
+            key_expires: system_time(node.key_expiry),
+            jailed: node.is_jailed,
+            obstacle,
+            user: node.user,
+        }
+    }
+}
+
+/// What control says against a session with the peer.
+fn obstacle(node: &wire::Node) -> Option<Obstacle> {
+    let masquerade = node.self_v4_masquerade.is_some() || node.self_v6_masquerade.is_some();
+    [
+        (node.key.is_zero(), Obstacle::NoKey),
+        (node.expired, Obstacle::Expired),
+        (node.unsigned_peer_api_only, Obstacle::Unsigned),
+        (masquerade, Obstacle::Masquerade),
+        (node.is_wireguard_only, Obstacle::WireGuardOnly),
+    ]
+    .into_iter()
+    .find_map(|(applies, obstacle)| applies.then_some(obstacle))
+}
+
+pub(super) fn node_key(key: &isthmus_tailnet_wire::keys::NodeKey) -> NodeKey {
+    NodeKey::from_bytes(*key.as_bytes())
+}
+
+pub(super) fn disco_key(key: &isthmus_tailnet_wire::keys::DiscoKey) -> Option<DiscoKey> {
+    (!key.is_zero()).then(|| DiscoKey::from_bytes(*key.as_bytes()))
+}
+
+pub(super) fn system_time(time: GoTime) -> Option<SystemTime> {
+    time.0.map(SystemTime::from)
+}
+
+fn single_addresses(nets: &[IpNet]) -> Vec<IpAddr> {
+    nets.iter()
+        .filter(|net| net.prefix_len() == net.max_prefix_len())
+        .map(IpNet::addr)
+        .collect()
+}
+
+/// Compiles a rule of control. Sources and destinations that are not understood admit nothing; a rule that admits nothing gives nothing.
+pub(super) fn rule(rule: &wire::FilterRule) -> Option<Rule> {
+    let sources: AddressSet = rule
+        .src_ips
+        .iter()
+        .filter_map(|text| AddressRange::parse(text))
+        .collect();
+    let destinations: Vec<Destination> = rule.dst_ports.iter().filter_map(destination).collect();
+    let protocols: Vec<u8> = rule
+        .ip_proto
+        .iter()
+        .filter_map(|number| u8::try_from(*number).ok())
+        .collect();
+    // A list of protocols that are all unknown must not turn into the empty list, which means the default ones.
+    let unknown_protocols = protocols.is_empty() && !rule.ip_proto.is_empty();
+    if sources.is_empty() || destinations.is_empty() || unknown_protocols {
+        return None;
+    }
+    Some(Rule::new(sources, destinations, protocols))
+}
+
+fn destination(to: &wire::NetPortRange) -> Option<Destination> {
+    let addresses = match to.bits {
+        Some(bits) => AddressRange::from(IpNet::new(to.ip.parse().ok()?, bits).ok()?),
+        None => AddressRange::parse(&to.ip)?,
+    };
+    Some(Destination {
+        addresses,
+        ports: PortRange {
+            first: to.ports.first,
+            last: to.ports.last,
+        },
+    })
+}

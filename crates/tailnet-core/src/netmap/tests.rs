@@ -1,0 +1,218 @@
+use std::time::Duration;
+
+use isthmus_tailnet_wire::control::MapResponse;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::filter::{DropReason, Filter, PacketFilter, Verdict};
+
+fn message(value: Value) -> MapResponse {
+    serde_json::from_value(value).expect("test documents are valid")
+}
+
+fn key(number: u8) -> String {
+    format!("nodekey:{}", format!("{number:02x}").repeat(32))
+}
+
+fn disco(number: u8) -> String {
+    format!("discokey:{}", format!("{number:02x}").repeat(32))
+}
+
+fn peer(number: u8) -> Value {
+    let address = format!("100.64.0.{number}/32");
+    json!({
+        "ID": number, "StableID": format!("n{number}"), "Name": format!("p{number}.tail.internal."), "Key": key(number),
+        "DiscoKey": disco(number), "Addresses": [address], "AllowedIPs": [address], "Endpoints": ["192.0.2.7:41641"],
+        "MachineAuthorized": true, "Online": true
+    })
+}
+
+fn first() -> Value {
+    json!({
+        "Node": {"ID": 1, "StableID": "n1", "Name": "me.tail.internal.", "Key": key(1), "MachineAuthorized": true,
+            "Addresses": ["fd7a:115c:a1e0::1/128", "100.64.0.1/32"], "CapMap": {"https": null}},
+        "Peers": [peer(2), peer(3)], "Domain": "tail.internal",
+        "PacketFilters": {"base": [{"SrcIPs": ["100.64.0.2"], "DstPorts": [{"IP": "*", "Ports": {"First": 80, "Last": 80}}]}]}
+    })
+}
+
+fn store(more: &[Value]) -> NetmapStore {
+    let mut store = NetmapStore::default();
+    for value in std::iter::once(&first()).chain(more) {
+        store.apply(message(value.clone())).expect("applies");
+    }
+    store
+}
+
+fn map(more: &[Value]) -> Netmap {
+    store(more).netmap().expect("complete")
+}
+
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+}
+
+#[test]
+fn first_message_without_own_node_is_refused() {
+    let result = NetmapStore::default().apply(message(json!({"Peers": [peer(2)]})));
+    assert_eq!(result, Err(NetmapError::NoOwnNode));
+}
+
+#[test]
+fn own_addresses_are_listed_with_ipv4_first() {
+    let map = map(&[]);
+    assert_eq!(map.own.addresses[0].to_string(), "100.64.0.1");
+    assert_eq!(map.own.fqdn(), "me.tail.internal");
+    assert_eq!(map.own.capabilities, ["https"]);
+}
+
+#[test]
+fn absent_members_leave_the_map_unchanged() {
+    let before = map(&[]);
+    assert_eq!(map(&[json!({"KeepAlive": true}), json!({"PopBrowserURL": ""})]), before);
+}
+
+#[test]
+fn full_list_replaces_peers_and_deltas_change_them() {
+    assert_eq!(
+        map(&[json!({"Peers": [peer(4)]})])
+            .peers
+            .keys()
+            .copied()
+            .collect::<Vec<_>>(),
+        [4]
+    );
+    let delta = json!({"PeersChanged": [peer(5)], "PeersRemoved": [2]});
+    assert_eq!(map(&[delta]).peers.keys().copied().collect::<Vec<_>>(), [3, 5]);
+}
+
+#[test]
+fn patch_changes_only_what_it_names() {
+    let patch = json!({"PeersChangedPatch": [
+        {"NodeID": 2, "DiscoKey": disco(9), "Endpoints": ["192.0.2.9:1"], "Online": false}, {"NodeID": 99, "Online": true}]});
+    let map = map(&[patch]);
+    let (changed, other) = (&map.peers[&2], &map.peers[&3]);
+    assert_eq!(changed.disco, Some(DiscoKey::from_bytes([9; 32])));
+    assert_eq!(changed.endpoints, ["192.0.2.9:1".parse().unwrap()]);
+    assert_eq!(changed.online, Some(false));
+    assert_eq!(changed.name, "p2.tail.internal.");
+    assert_eq!(other.disco, Some(DiscoKey::from_bytes([3; 32])));
+}
+
+#[test]
+fn peer_is_unusable_when_expired_unsigned_masqueraded_or_wireguard_only() {
+    let cases = [
+        (json!({"Expired": true}), Obstacle::Expired),
+        (json!({"KeyExpiry": "2020-01-01T00:00:00Z"}), Obstacle::Expired),
+        (json!({"UnsignedPeerAPIOnly": true}), Obstacle::Unsigned),
+        (
+            json!({"SelfNodeV4MasqAddrForThisPeer": "100.64.9.9"}),
+            Obstacle::Masquerade,
+        ),
+        (json!({"IsWireGuardOnly": true}), Obstacle::WireGuardOnly),
+    ];
+    for (members, expected) in cases {
+        let mut node = peer(2);
+        node.as_object_mut()
+            .unwrap()
+            .extend(members.as_object().unwrap().clone());
+        let map = map(&[json!({"PeersChanged": [node]})]);
+        assert_eq!(map.peers[&2].obstacle_at(now()), Some(expected));
+        let usable = map.usable_peers(RoutePolicy::default(), now());
+        assert_eq!(
+            usable.iter().map(|(peer, _)| peer.id).collect::<Vec<_>>(),
+            [3],
+            "{expected:?}"
+        );
+        assert!(
+            !map.filter_plan(RoutePolicy::default(), now())
+                .senders
+                .contains_key(&NodeKey::from_bytes([2; 32]))
+        );
+    }
+}
+
+#[test]
+fn filter_parts_are_replaced_and_cleared_by_name() {
+    let rule = |port: u16| json!({"SrcIPs": ["*"], "DstPorts": [{"IP": "*", "Ports": {"First": port, "Last": port}}]});
+    let added = json!({"PacketFilters": {"more": [rule(1), rule(2)]}});
+    assert_eq!(map(&[added.clone()]).rules.len(), 3);
+    assert_eq!(
+        map(&[added.clone(), json!({"PacketFilters": {"base": null}})])
+            .rules
+            .len(),
+        2
+    );
+    assert_eq!(
+        map(&[added.clone(), json!({"PacketFilters": {"*": null, "base": [rule(3)]}})])
+            .rules
+            .len(),
+        1
+    );
+    assert_eq!(map(&[added.clone(), json!({"PacketFilter": []})]).rules.len(), 0);
+    assert_eq!(map(&[added, json!({"PacketFilter": null})]).rules.len(), 3);
+}
+
+#[test]
+fn rule_with_only_unknown_words_admits_nothing() {
+    let unknown = json!({"PacketFilters": {"base": [
+        {"SrcIPs": ["cap:new"], "DstPorts": [{"IP": "*", "Ports": {"First": 0, "Last": 65535}}]},
+        {"SrcIPs": ["*"], "IPProto": [300], "DstPorts": [{"IP": "*", "Ports": {"First": 0, "Last": 65535}}]},
+        {"SrcIPs": ["*"], "CapGrant": [{"Dsts": ["100.64.0.1/32"], "CapMap": {"x": null}}]}]}});
+    assert!(map(&[unknown]).rules.is_empty());
+}
+
+#[test]
+fn subnet_routes_are_used_only_when_accepted_and_default_routes_never() {
+    let mut node = peer(2);
+    node["AllowedIPs"] = json!([
+        "100.64.0.2/32",
+        "10.0.0.0/8",
+        "100.100.1.1/32",
+        "0.0.0.0/0",
+        "192.0.2.1/32"
+    ]);
+    let map = map(&[json!({"Peers": [node]})]);
+    let nets = |accept_routes| {
+        let usable = map.usable_peers(RoutePolicy { accept_routes }, now());
+        usable[0].1.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(nets(false), ["100.64.0.2/32", "100.100.1.1/32"]);
+    assert_eq!(
+        nets(true),
+        ["100.64.0.2/32", "10.0.0.0/8", "100.100.1.1/32", "192.0.2.1/32"]
+    );
+}
+
+#[test]
+fn plan_admits_what_the_map_allows() {
+    let filter = Filter::new(map(&[]).filter_plan(RoutePolicy::default(), now()));
+    let tcp = |source: u8, port: u8| {
+        let mut packet = vec![
+            0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 100, 64, 0, source, 100, 64, 0, 1,
+        ];
+        packet.extend([0, 9, 0, port, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 2, 0, 0, 0, 0, 0, 0]);
+        filter.inbound(&NodeKey::from_bytes([source; 32]), &packet, std::time::Instant::now())
+    };
+    assert_eq!(tcp(2, 80), Verdict::Accept);
+    assert_eq!(tcp(2, 81), Verdict::Drop(DropReason::NoRule));
+    assert_eq!(tcp(3, 80), Verdict::Drop(DropReason::NoRule));
+}
+
+#[test]
+fn tailnet_ranges_are_those_of_the_go_client() {
+    let holds = |text: &str| is_tailnet_address(text.parse().unwrap());
+    assert!(holds("100.64.0.0") && holds("100.127.255.255") && holds("fd7a:115c:a1e0:ab12::1"));
+    assert!(!holds("100.63.255.255") && !holds("100.128.0.0") && !holds("100.115.92.1") && !holds("fd7a:115c:a1e1::1"));
+}
+
+#[test]
+fn peer_is_found_by_name_and_address() {
+    let map = map(&[]);
+    assert_eq!(map.peer_by_name("P2.Tail.Internal").map(|peer| peer.id), Some(2));
+    assert_eq!(
+        map.peer_by_address("100.64.0.3".parse().unwrap()).map(|peer| peer.id),
+        Some(3)
+    );
+    assert!(map.peer_by_name("p2").is_none());
+}
