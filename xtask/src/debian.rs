@@ -1,10 +1,21 @@
 //! Debian packages that the tests and the demo need.
 
-use std::process::Command;
+use std::{collections::BTreeSet, env, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::cluster::print_progress;
+
+/// Installs the packages of those programs that are not on the search path; see [`ensure_packages`].
+pub(crate) fn ensure_programs(programs: &[(&str, &'static str)]) -> Result<()> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    let folders: Vec<PathBuf> = env::split_paths(&path).chain(system).collect();
+    let found = |program: &str| folders.iter().any(|folder| folder.join(program).is_file());
+    let missing = programs.iter().filter(|(program, _)| !found(program));
+    let packages: BTreeSet<&str> = missing.map(|(_, package)| *package).collect();
+    ensure_packages(&packages.into_iter().collect::<Vec<_>>())
+}
 
 /// Installs packages that are missing when this is root on a Debian machine; else says what to type.
 pub(crate) fn ensure_packages(missing: &[&str]) -> Result<()> {

@@ -28,13 +28,18 @@ pub(crate) struct ImageArgs {
     output: Option<PathBuf>,
 }
 
+/// Builds the image under its usual name to its usual place.
+pub(crate) fn build_default() -> Result<()> {
+    build(REFERENCE, &default_output())
+}
+
 /// Builds the program and writes the image.
 pub(crate) fn run(args: &ImageArgs) -> Result<()> {
-    let output = args
-        .output
-        .clone()
-        .unwrap_or_else(|| target_folder().join("image/isthmus.tar"));
-    build(&args.reference, &output)
+    build(&args.reference, &args.output.clone().unwrap_or_else(default_output))
+}
+
+fn default_output() -> PathBuf {
+    target_folder().join("image/isthmus.tar")
 }
 
 /// Builds the program and writes the image under this name to this file.

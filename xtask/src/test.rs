@@ -1,11 +1,27 @@
 //! `cargo xtask test`: the tiers, cheapest first.
 
 use clap::{Args, ValueEnum};
+use isthmus_cluster::{Cluster, ClusterSpec, Status, Tools, default_state_folder};
 
 use crate::{
+    cluster::print_progress,
+    debian, image,
     process::{cargo, say, step},
     tidy,
 };
+
+/// Programs that the tests in network namespaces run, and the Debian packages they come in.
+const NETNS_PROGRAMS: [(&str, &str); 6] = [
+    ("ip", "iproute2"),
+    ("iperf3", "iperf3"),
+    ("nft", "nftables"),
+    ("nsenter", "util-linux"),
+    ("ping", "iputils-ping"),
+    ("sysctl", "procps"),
+];
+
+/// Programs that the workloads on the cluster are made of, beside what the cluster itself needs.
+const E2E_PROGRAMS: [(&str, &str); 3] = [("curl", "curl"), ("iperf3", "iperf3"), ("busybox", "busybox")];
 
 /// What to run.
 #[derive(Args)]
@@ -47,21 +63,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
 fn run_tier(tier: Tier) -> anyhow::Result<()> {
     match tier {
-        Tier::Lint => {
-            step("formatting", cargo().args(["fmt", "--all", "--check"]))?;
-            let lints = [
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--locked",
-                "--quiet",
-                "--",
-                "-D",
-                "warnings",
-            ];
-            step("lints", cargo().args(lints))?;
-            tidy::run()
-        }
+        Tier::Lint => lint(),
         Tier::Unit => step(
             "unit tests",
             cargo().args([
@@ -73,16 +75,42 @@ fn run_tier(tier: Tier) -> anyhow::Result<()> {
                 "--quiet",
             ]),
         ),
-        Tier::Netns => target("netns"),
-        Tier::Apiserver => target("apiserver"),
-        Tier::E2e => target("e2e"),
+        Tier::Netns => {
+            debian::ensure_programs(&NETNS_PROGRAMS)?;
+            target("netns")
+        }
+        Tier::Apiserver => {
+            Tools::ensure(&print_progress)?;
+            target("apiserver")
+        }
+        Tier::E2e => on_the_cluster(),
         Tier::Interop => target("interop"),
     }
 }
 
+fn lint() -> anyhow::Result<()> {
+    step("formatting", cargo().args(["fmt", "--all", "--check"]))?;
+    let scope = ["clippy", "--workspace", "--all-targets", "--locked", "--quiet"];
+    step("lints", cargo().args(scope).args(["--", "-D", "warnings"]))?;
+    tidy::run()
+}
+
+/// Runs the tests of the cluster, and leaves it as it was: running or not.
+fn on_the_cluster() -> anyhow::Result<()> {
+    debian::ensure_packages(&isthmus_cluster::missing_packages())?;
+    debian::ensure_programs(&E2E_PROGRAMS)?;
+    image::build_default()?;
+    let spec = ClusterSpec::in_free_slot(&default_state_folder())?;
+    let ran_before = matches!(Cluster::handle(&spec).status()?, Status::Up);
+    let mut cluster = Cluster::up(&spec, &print_progress)?;
+    let tested = target("e2e");
+    if !ran_before {
+        cluster.down()?;
+    }
+    tested
+}
+
 fn target(name: &str) -> anyhow::Result<()> {
-    step(
-        &format!("{name} tests"),
-        cargo().args(["test", "--package", "isthmus-tests", "--test", name, "--locked"]),
-    )
+    let arguments = ["test", "--package", "isthmus-tests", "--test", name, "--locked"];
+    step(&format!("{name} tests"), cargo().args(arguments))
 }
