@@ -1,1 +1,9 @@
 //! Tests against the two-node cluster.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test reports by panicking, also in its helpers"
+)]
+
+mod cluster_lifecycle;
+mod cluster_network;

@@ -1,15 +1,16 @@
 //! `cargo xtask cluster`: the local cluster from the command line.
 
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
 use isthmus_cluster::{Cluster, ClusterSpec, Status, default_state_folder};
 
 use crate::debian;
+use crate::process::say;
 
 /// What to do with the cluster.
 #[derive(Subcommand)]
@@ -53,10 +54,21 @@ pub(crate) enum ClusterCommand {
 
 /// Runs one command.
 pub(crate) fn run(command: ClusterCommand) -> Result<()> {
-    let spec = ClusterSpec::in_free_slot(&default_state_folder())?;
+    let state = default_state_folder();
+    if matches!(command, ClusterCommand::Up) {
+        return up(&state);
+    }
+    let Some(spec) = ClusterSpec::in_held_slot(&state)? else {
+        ensure!(
+            matches!(command, ClusterCommand::Down | ClusterCommand::Status),
+            "the cluster is down: `cargo xtask cluster up` starts it"
+        );
+        say("down");
+        return Ok(());
+    };
     let mut cluster = Cluster::handle(&spec);
     match command {
-        ClusterCommand::Up => up(&spec),
+        ClusterCommand::Up => up(&state),
         ClusterCommand::Down => cluster.down(),
         ClusterCommand::Status => status(&cluster),
         ClusterCommand::Load { image } => cluster.load(&image),
@@ -67,17 +79,11 @@ pub(crate) fn run(command: ClusterCommand) -> Result<()> {
     }
 }
 
-/// Prints a line of progress.
-#[expect(clippy::print_stderr, reason = "progress of a command goes to its terminal")]
-pub(crate) fn print_progress(line: &str) {
-    eprintln!("{line}");
-}
-
-fn up(spec: &ClusterSpec) -> Result<()> {
+fn up(state: &Path) -> Result<()> {
     debian::ensure_packages(&isthmus_cluster::missing_packages())?;
     let began = Instant::now();
-    let cluster = Cluster::up(spec, &print_progress)?;
-    print_progress(&format!(
+    let cluster = Cluster::up(&ClusterSpec::in_free_slot(state)?, &say)?;
+    say(&format!(
         "the cluster is up ({:.1} s): KUBECONFIG={}",
         began.elapsed().as_secs_f32(),
         cluster.kubeconfig().display()
@@ -87,8 +93,8 @@ fn up(spec: &ClusterSpec) -> Result<()> {
 
 fn status(cluster: &Cluster) -> Result<()> {
     match cluster.status()? {
-        Status::Up => print_progress(&format!("up: KUBECONFIG={}", cluster.kubeconfig().display())),
-        Status::Down => print_progress("down"),
+        Status::Up => say(&format!("up: KUBECONFIG={}", cluster.kubeconfig().display())),
+        Status::Down => say("down"),
         Status::LeftOver => bail!("an unfinished run left something behind: up or down clears it"),
         Status::Broken(ended) => bail!("these components have ended: {}", ended.join(", ")),
     }
@@ -96,6 +102,6 @@ fn status(cluster: &Cluster) -> Result<()> {
 }
 
 /// Ends this program by becoming another one.
-fn become_program(command: &mut process::Command) -> Result<()> {
+fn become_program(command: &mut Command) -> Result<()> {
     Err(command.exec()).with_context(|| format!("run {}: is the cluster up?", command.get_program().display()))
 }

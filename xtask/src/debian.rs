@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, env, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cluster::print_progress;
+use crate::process::say;
 
 /// Installs the packages of those programs that are not on the search path; see [`ensure_packages`].
 pub(crate) fn ensure_programs(programs: &[(&str, &'static str)]) -> Result<()> {
@@ -27,7 +27,7 @@ pub(crate) fn ensure_packages(missing: &[&str]) -> Result<()> {
     if !root || Command::new("apt-get").arg("--version").output().is_err() {
         bail!("programs are missing, type: sudo apt-get install -y --no-install-recommends {list}");
     }
-    print_progress(&format!("installing Debian packages: {list}"));
+    say(&format!("installing Debian packages: {list}"));
     let install = || -> Result<bool> {
         let status = Command::new("apt-get")
             .args(["install", "-y", "-q", "--no-install-recommends"])

@@ -9,7 +9,7 @@ use clap::Args;
 use isthmus_cluster::image::Image;
 use isthmus_cluster::{target_folder, workspace_folder};
 
-use crate::cluster::print_progress;
+use crate::process::say;
 
 /// The name of the image unless another is asked for.
 const REFERENCE: &str = "isthmus.local/isthmus:dev";
@@ -50,7 +50,7 @@ pub(crate) fn build(reference: &str, output: &Path) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     }
     let written = image.write(output)?;
-    print_progress(&format!(
+    say(&format!(
         "{reference} {} {} bytes: {}",
         written.digest,
         written.size,
@@ -60,7 +60,7 @@ pub(crate) fn build(reference: &str, output: &Path) -> Result<()> {
 }
 
 fn build_program() -> Result<PathBuf> {
-    print_progress("building isthmus for the image: minutes when it was never built before");
+    say("building isthmus for the image: minutes when it was never built before");
     let status = Command::new(env!("CARGO"))
         .args([
             "build",

@@ -1,10 +1,11 @@
 //! etcd and kube-apiserver alone, for tests that need an API server and nothing that acts on it. Needs no rights.
 
+use std::env;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -70,10 +71,7 @@ impl ApiServer {
     }
 
     fn start_once(tools: &Tools) -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("isthmus-api-")
-            .tempdir()
-            .context("make a folder for the API server")?;
+        let folder = new_folder()?;
         let ports = free_ports()?;
         prepare_files(folder.path(), tools, ports.api)?;
         let (stop, stopped) = mpsc::channel::<()>();
@@ -116,6 +114,30 @@ struct Ports {
     etcd: u16,
     etcd_peer: u16,
     api: u16,
+}
+
+/// A folder named after this process. One that is shared by tests is never dropped, so those of processes that are gone
+/// are removed here.
+fn new_folder() -> Result<TempDir> {
+    let prefix = |process: &str| format!("{NAME}-{process}-");
+    for entry in fs::read_dir(env::temp_dir())
+        .context("list the folder of temporary files")?
+        .flatten()
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix(NAME).and_then(|rest| rest.split('-').nth(1));
+        if process
+            .is_some_and(|process| name.starts_with(&prefix(process)) && !Path::new("/proc").join(process).exists())
+        {
+            // Another process may be removing it as well.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    let own = prefix(&process::id().to_string());
+    tempfile::Builder::new()
+        .prefix(&own)
+        .tempdir()
+        .context("make a folder for the API server")
 }
 
 fn free_ports() -> Result<Ports> {

@@ -66,7 +66,8 @@ impl Cluster {
                 cluster.check_same_settings()?;
                 return Ok(cluster);
             }
-            Status::Down => {}
+            // Files stay when the machine was switched off under a cluster.
+            Status::Down => cluster.remove_files()?,
             Status::Broken(ended) => {
                 progress(&format!(
                     "these components have ended: {}; starting anew",
@@ -106,9 +107,10 @@ impl Cluster {
     /// When something cannot be removed, or its names belong to another state folder.
     pub fn down(&mut self) -> Result<()> {
         let _lock = owner::lock(&format!("{}.lock", self.spec.name()))?;
-        match self.status()? {
-            Status::Down => Ok(()),
-            Status::Up | Status::Broken(_) | Status::LeftOver => self.clear(),
+        self.status()?;
+        match owner::owner_of(&self.spec.name())? {
+            Some(_) => self.clear(),
+            None => Ok(()),
         }
     }
 
@@ -118,21 +120,20 @@ impl Cluster {
     /// When its names are in use by something that is not ours.
     pub fn status(&self) -> Result<Status> {
         let name = self.spec.name();
+        let there = network::in_use(&name) || self.cgroups().any(|group| group.exists());
         match owner::owner_of(&name)? {
             Some(owner) if owner == self.spec.state => {}
             Some(owner) => bail!(
                 "the cluster name {name} belongs to {}: choose another slot or take that one down",
                 owner.display()
             ),
-            None if network::in_use(&name) || self.cgroups().any(|group| group.exists()) => {
-                bail!(
-                    "interfaces, namespaces or cgroups named {name} exist that no cluster of ours registered: remove them or choose another slot"
-                )
-            }
+            None if there => bail!(
+                "interfaces, namespaces or cgroups named {name} exist that no cluster of ours registered: remove them or choose another slot"
+            ),
             None => return Ok(Status::Down),
         }
         let Some(record) = state::read(&self.paths.record())? else {
-            return Ok(Status::LeftOver);
+            return Ok(if there { Status::LeftOver } else { Status::Down });
         };
         let ended: Vec<String> = record
             .daemons

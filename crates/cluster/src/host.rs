@@ -57,7 +57,7 @@ pub fn missing_packages() -> Vec<&'static str> {
 }
 
 /// The first program of this name on the search path or in the folders of system programs.
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
     env::split_paths(&path)

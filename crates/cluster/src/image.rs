@@ -3,6 +3,8 @@
 //! The file is an OCI image layout in a tar that also carries Docker's `manifest.json`, so that `ctr images import`,
 //! `docker load` and `podman load` take it.
 
+mod programs;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;

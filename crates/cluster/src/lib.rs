@@ -32,7 +32,7 @@ mod tools;
 pub use addressing::Addressing;
 pub use apiserver::ApiServer;
 pub use cluster::{Cluster, Status};
-pub use host::missing_packages;
+pub use host::{find_program, missing_packages};
 pub use spec::{ClusterSpec, default_state_folder, target_folder, workspace_folder};
 pub use tools::Tools;
 

@@ -3,8 +3,8 @@
 //! One folder a slot in `/run/isthmus`, made before anything else of the cluster and removed last. A name that is in use
 //! on the machine without such an entry is not ours and is left alone.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +12,9 @@ use anyhow::{Context, Result, bail};
 use crate::spec::slot_name;
 
 const REGISTER: &str = "/run/isthmus";
+
+/// Held while the register is changed.
+pub(crate) const LOCK: &str = "register.lock";
 
 /// The folder of a cluster in the register.
 pub(crate) fn run_folder(name: &str) -> PathBuf {
@@ -23,17 +26,32 @@ pub(crate) fn register() -> &'static Path {
     Path::new(REGISTER)
 }
 
-/// The slot that this state folder holds, or the first free one.
-pub(crate) fn slot_for(state: &Path, highest: u8) -> Result<u8> {
-    let mut free = None;
+/// The slot that this state folder holds.
+pub(crate) fn held_slot(state: &Path, highest: u8) -> Result<Option<u8>> {
     for slot in 0..=highest {
-        match owner_of(&slot_name(slot))? {
-            Some(owner) if owner == state => return Ok(slot),
-            Some(_) => {}
-            None => free = free.or(Some(slot)),
+        if owner_of(&slot_name(slot))?.is_some_and(|owner| owner == state) {
+            return Ok(Some(slot));
         }
     }
-    free.with_context(|| format!("every cluster slot of this machine is taken, see {REGISTER}: run `cargo xtask cluster down` where one is not needed"))
+    Ok(None)
+}
+
+/// The slot that this state folder holds, or the first free one, which it holds from now on.
+pub(crate) fn claim_slot(state: &Path, highest: u8) -> Result<u8> {
+    let _lock = lock(LOCK)?;
+    if let Some(slot) = held_slot(state, highest)? {
+        return Ok(slot);
+    }
+    for slot in 0..=highest {
+        let name = slot_name(slot);
+        if owner_of(&name)?.is_none() {
+            enter(&name, state)?;
+            return Ok(slot);
+        }
+    }
+    bail!(
+        "every cluster slot of this machine is taken, see {REGISTER}: run `cargo xtask cluster down` where one is not needed"
+    )
 }
 
 /// The state folder that holds this name.
@@ -46,28 +64,19 @@ pub(crate) fn owner_of(name: &str) -> Result<Option<PathBuf>> {
     }
 }
 
-/// Enters this state folder as the holder of the name; true when it held it before.
+/// Enters this state folder as the holder of the name.
 ///
 /// # Errors
 /// When another folder holds it.
-pub(crate) fn claim(name: &str, state: &Path) -> Result<bool> {
-    fs::create_dir_all(run_folder(name)).with_context(|| format!("make {}", run_folder(name).display()))?;
-    let file = owner_file(name);
-    match OpenOptions::new().write(true).create_new(true).open(&file) {
-        Ok(mut new) => {
-            new.write_all(state.as_os_str().as_encoded_bytes())
-                .with_context(|| format!("write {}", file.display()))?;
-            Ok(false)
-        }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => match owner_of(name)? {
-            Some(owner) if owner == state => Ok(true),
-            Some(owner) => bail!(
-                "the cluster name {name} belongs to {}: choose another slot or take that one down",
-                owner.display()
-            ),
-            None => bail!("the cluster name {name} was released just now: try again"),
-        },
-        Err(error) => Err(error).with_context(|| format!("write the cluster register {}", file.display())),
+pub(crate) fn claim(name: &str, state: &Path) -> Result<()> {
+    let _lock = lock(LOCK)?;
+    match owner_of(name)? {
+        Some(owner) if owner == state => Ok(()),
+        Some(owner) => bail!(
+            "the cluster name {name} belongs to {}: choose another slot or take that one down",
+            owner.display()
+        ),
+        None => enter(name, state),
     }
 }
 
@@ -97,6 +106,13 @@ pub(crate) fn lock(file: &str) -> Result<File> {
     lock.lock()
         .with_context(|| format!("take the lock {}", path.display()))?;
     Ok(lock)
+}
+
+fn enter(name: &str, state: &Path) -> Result<()> {
+    let file = owner_file(name);
+    fs::create_dir_all(run_folder(name))
+        .and_then(|()| fs::write(&file, state.as_os_str().as_encoded_bytes()))
+        .with_context(|| format!("write the cluster register {}", file.display()))
 }
 
 fn owner_file(name: &str) -> PathBuf {

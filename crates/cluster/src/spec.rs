@@ -52,13 +52,22 @@ impl ClusterSpec {
         }
     }
 
-    /// The default settings for this state folder, in the slot that it holds already or else in the first free one.
+    /// The default settings for this state folder, in the slot that it holds or else in the first free one, which it
+    /// holds from now on until [`Cluster::down`](crate::Cluster::down).
     ///
     /// # Errors
-    /// When the machine-wide register of clusters cannot be read, or every slot is taken.
+    /// When the machine-wide register of clusters cannot be written, or every slot is taken.
     pub fn in_free_slot(state: &Path) -> Result<Self> {
-        let slot = owner::slot_for(state, MAX_SLOT)?;
-        Ok(Self::new(state, slot))
+        Ok(Self::new(state, owner::claim_slot(state, MAX_SLOT)?))
+    }
+
+    /// The default settings for this state folder in the slot that it holds; nothing when it holds none.
+    ///
+    /// # Errors
+    /// When the machine-wide register of clusters cannot be read.
+    pub fn in_held_slot(state: &Path) -> Result<Option<Self>> {
+        let slot = owner::held_slot(state, MAX_SLOT)?;
+        Ok(slot.map(|slot| Self::new(state, slot)))
     }
 
     /// The settings that a proxy must survive: another domain, Pods that start without forwarding, strict namespaces.

@@ -20,7 +20,7 @@ const CHANGED: [&str; 6] = [
 
 /// Keeps the present values, unless another cluster has done so.
 pub(crate) fn save() -> Result<()> {
-    let _lock = owner::lock("register.lock")?;
+    let _lock = owner::lock(owner::LOCK)?;
     if kept().exists() {
         return Ok(());
     }
@@ -34,7 +34,7 @@ pub(crate) fn save() -> Result<()> {
 
 /// Puts the kept values back when no cluster is registered any more.
 pub(crate) fn restore() -> Result<()> {
-    let _lock = owner::lock("register.lock")?;
+    let _lock = owner::lock(owner::LOCK)?;
     if owner::any_left() || !kept().exists() {
         return Ok(());
     }

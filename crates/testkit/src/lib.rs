@@ -5,7 +5,9 @@
     reason = "a test harness reports by panicking and by printing to the test's captured output"
 )]
 
+pub mod apiserver;
 pub mod cluster;
 pub mod netns;
 pub mod require;
 pub mod wait;
+pub mod workload;
