@@ -2,9 +2,9 @@
 
 use clap::{Args, ValueEnum};
 use isthmus_cluster::{Cluster, ClusterSpec, Status, Tools, default_state_folder};
+use isthmus_testkit::workload;
 
 use crate::{
-    cluster::print_progress,
     debian, image,
     process::{cargo, say, step},
     tidy,
@@ -19,9 +19,6 @@ const NETNS_PROGRAMS: [(&str, &str); 6] = [
     ("ping", "iputils-ping"),
     ("sysctl", "procps"),
 ];
-
-/// Programs that the workloads on the cluster are made of, beside what the cluster itself needs.
-const E2E_PROGRAMS: [(&str, &str); 3] = [("curl", "curl"), ("iperf3", "iperf3"), ("busybox", "busybox")];
 
 /// What to run.
 #[derive(Args)]
@@ -80,7 +77,7 @@ fn run_tier(tier: Tier) -> anyhow::Result<()> {
             target("netns")
         }
         Tier::Apiserver => {
-            Tools::ensure(&print_progress)?;
+            Tools::ensure(&say)?;
             target("apiserver")
         }
         Tier::E2e => on_the_cluster(),
@@ -98,11 +95,11 @@ fn lint() -> anyhow::Result<()> {
 /// Runs the tests of the cluster, and leaves it as it was: running or not.
 fn on_the_cluster() -> anyhow::Result<()> {
     debian::ensure_packages(&isthmus_cluster::missing_packages())?;
-    debian::ensure_programs(&E2E_PROGRAMS)?;
+    debian::ensure_packages(&workload::missing_packages())?;
     image::build_default()?;
     let spec = ClusterSpec::in_free_slot(&default_state_folder())?;
     let ran_before = matches!(Cluster::handle(&spec).status()?, Status::Up);
-    let mut cluster = Cluster::up(&spec, &print_progress)?;
+    let mut cluster = Cluster::up(&spec, &say)?;
     let tested = target("e2e");
     if !ran_before {
         cluster.down()?;
