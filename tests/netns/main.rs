@@ -1,1 +1,2 @@
 //! Tests against the kernel in network namespaces.
+mod proxy;

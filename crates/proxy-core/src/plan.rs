@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::flow::Flow;
-use crate::mode::{Ingress, IngressPorts, Mode};
+use crate::mode::{Egress, Ingress, IngressPorts, Mode};
 use crate::rules::{TRACK_EGRESS, TRACK_INGRESS};
 
 /// The name of the tailnet's device in the Pod.
@@ -94,6 +94,18 @@ impl Plan {
             }
             Mode::Closed | Mode::Ingress(_) => None,
         }
+    }
+
+    /// The plan while the tailnet's device is gone or down: an egress refuses at once, with resets, what it cannot carry.
+    ///
+    /// The routing alone would answer too, but with ICMP, of which the kernel sends few.
+    #[must_use]
+    pub fn without_device(&self) -> Self {
+        let mode = match &self.mode {
+            Mode::Egress(_) => Mode::Egress(Egress { target: None }),
+            other @ (Mode::Closed | Mode::Ingress(_)) => other.clone(),
+        };
+        Self { mode, ..self.clone() }
     }
 
     /// Whether this plan carries IPv6 between the two sides, which needs the kernel's IPv6 forwarding.

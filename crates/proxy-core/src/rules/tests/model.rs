@@ -147,12 +147,7 @@ impl Walk<'_> {
             Action::Track(track) => self.track = *track,
             Action::TranslateTo(target) => return Some(self.translate(*target)),
             Action::TranslateByMap { map, track, .. } => {
-                let map: &Map = self
-                    .plan
-                    .maps
-                    .iter()
-                    .find(|m| m.name == *map)
-                    .expect("every map exists");
+                let map: &Map = self.plan.maps.iter().find(|m| m.name == *map)?;
                 let key = (Protocol::from_number(self.packet.protocol)?, self.packet.port);
                 let element = map.elements.iter().find(|element| element.key == key)?;
                 self.track = *track;
