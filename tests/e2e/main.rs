@@ -7,3 +7,4 @@
 
 mod cluster_lifecycle;
 mod cluster_network;
+mod outside;

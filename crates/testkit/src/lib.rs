@@ -11,3 +11,4 @@ pub mod netns;
 pub mod require;
 pub mod wait;
 pub mod workload;
+pub mod world;

@@ -1,0 +1,120 @@
+//! What lies outside a cluster: hosts on a network of their own, as a laptop and a database in another place are.
+//!
+//! ```text
+//!  Pods ─ node (masquerades) ─┐
+//!  Pods ─ node (masquerades) ─┴─ router (masquerades) ─ 203.0.113.0/24 ─┬─ host
+//!                                                                       └─ host
+//! ```
+//!
+//! Pods reach the hosts as they would reach the Internet. Nothing outside has a route to Pods, Services or nodes, and
+//! the router lets nothing in that was not asked for. All of it is gone with the process that made it.
+
+use std::process::Command;
+
+use isthmus_cluster::Cluster;
+
+use crate::netns::{Namespace, Net, Switch};
+
+/// The outside network (TEST-NET-3 of RFC 5737, so that it cannot be mistaken for an address of the cluster).
+pub const OUTSIDE: &str = "203.0.113.0/24";
+
+/// The router's place on the nodes' network.
+const ROUTER: u8 = 254;
+
+/// The network around a cluster.
+#[derive(Debug)]
+pub struct World {
+    net: Net,
+    outside: Switch,
+    /// Kept because the namespace is gone with its last handle.
+    _router: Namespace,
+}
+
+/// A host on the outside network.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Its network namespace.
+    pub namespace: Namespace,
+    /// Its address.
+    pub address: String,
+}
+
+impl World {
+    /// Makes the outside network and connects the nodes of a running cluster to it.
+    ///
+    /// # Panics
+    /// When the kernel or the cluster refuses.
+    pub fn around(cluster: &Cluster) -> Self {
+        let net = Net::new("world");
+        let outside = net.switch("outside");
+        let router = net.namespace("router");
+        net.plug(&outside, &router, "out", &[&outside_address(1)]);
+        plug_into_cluster(cluster, &router);
+        router.sysctl("net.ipv4.ip_forward", "1");
+        load_rules(&router);
+        for number in cluster.spec().node_numbers() {
+            let via = cluster.spec().addressing().spare(ROUTER).to_string();
+            let mut command = cluster.node_exec(&format!("n{number}")).expect("the node runs");
+            check(command.args(["ip", "route", "replace", OUTSIDE, "via", &via]));
+        }
+        Self {
+            net,
+            outside,
+            _router: router,
+        }
+    }
+
+    /// Adds a host; `number` is the last part of its address, 2 to 254.
+    pub fn host(&self, name: &str, number: u8) -> Host {
+        let namespace = self.net.namespace(name);
+        self.net
+            .plug(&self.outside, &namespace, "eth0", &[&outside_address(number)]);
+        Host {
+            namespace,
+            address: format!("203.0.113.{number}"),
+        }
+    }
+}
+
+fn outside_address(number: u8) -> String {
+    format!("203.0.113.{number}/24")
+}
+
+/// The router's second interface is on the nodes' bridge; it disappears with the router.
+fn plug_into_cluster(cluster: &Cluster, router: &Namespace) {
+    let (name, net) = (cluster.spec().name(), cluster.spec().addressing());
+    let port = format!("{name}-rt");
+    check(Command::new("ip").args([
+        "link",
+        "add",
+        &port,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "eth0",
+        "netns",
+        &router.path(),
+    ]));
+    check(Command::new("ip").args(["link", "set", &port, "master", &format!("{name}-br"), "up"]));
+    router.ip(&format!("addr add {}/24 dev eth0", net.spare(ROUTER)));
+    router.ip("link set eth0 up");
+}
+
+fn load_rules(router: &Namespace) {
+    let rules = "table ip router {
+        chain forward { type filter hook forward priority filter; policy drop; ct state established,related accept; iifname eth0 accept; }
+        chain postrouting { type nat hook postrouting priority srcnat; oifname out masquerade; }
+    }";
+    let mut nft = Command::new("nft");
+    nft.arg(rules);
+    let output = router.spawn(nft).output();
+    assert!(output.status.success(), "the router's rules are refused");
+}
+
+fn check(command: &mut Command) {
+    let status = command
+        .status()
+        .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+    assert!(status.success(), "{command:?} failed with {status}");
+}
