@@ -20,6 +20,16 @@ struct Level<V> {
     networks: BTreeMap<u128, V>,
 }
 
+impl<V> Default for PrefixMap<V> {
+    /// A map without routes.
+    fn default() -> Self {
+        Self {
+            v4: Vec::new(),
+            v6: Vec::new(),
+        }
+    }
+}
+
 impl<V> PrefixMap<V> {
     /// The value of the longest prefix that holds `address`.
     pub fn get(&self, address: IpAddr) -> Option<&V> {

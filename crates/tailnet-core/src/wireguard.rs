@@ -54,8 +54,9 @@ pub struct Opened {
 
 /// The handshakes and timers of one peer. Time comes in as an argument and never runs backwards.
 pub trait Handshaker: Send + Sync {
-    /// Begins a handshake. Gives the initiation to send, or nothing while one is in progress.
-    fn initiate(&self, now: Instant) -> Option<Message>;
+    /// Begins a handshake. Gives the initiation to send, or nothing while one is in progress, unless it is to be begun
+    /// `again`: because the last initiation cannot have arrived.
+    fn initiate(&self, now: Instant, again: bool) -> Option<Message>;
 
     /// Takes a handshake initiation, a response or a cookie reply of the peer, from the address it came from: under load
     /// an initiation is answered only to an address that proved to be its sender's.

@@ -1,7 +1,242 @@
 //! The data plane: packets between the TUN and WireGuard peers.
+//!
+//! Three plain threads share one immutable table of peers, which is replaced whole: *egress* takes packets from the
+//! [`PacketIo`], seals and sends them; *ingress* takes datagrams from the socket, opens them and hands on their packets;
+//! *timers* does what time demands. Nothing here queues without a bound: packets wait only for a handshake or a path, a few
+//! of them for each peer, and who does not listen to the [`Hooks`] loses messages.
+//!
+//! Absent on purpose: where peers are and what is allowed. That comes in as a [`Snapshot`].
 
+mod counters;
+mod held;
 mod hooks;
+mod ingress;
+mod judge;
+mod outbox;
+mod peer;
+mod shared;
 mod snapshot;
+mod tables;
+mod timers;
+mod waiting;
 
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use isthmus_tailnet_core::packet_io::PacketIo;
+use isthmus_tailnet_core::wireguard::Transport;
+
+pub use counters::Counts;
 pub use hooks::{Datagram, Hooks, PeerEvent};
 pub use snapshot::{Path, PeerConfig, Snapshot};
+
+use crate::udp::{UdpLink, WhenFull};
+use crate::wireguard::{Identity, PrivateKey};
+use counters::Counters;
+use held::Held;
+use outbox::Outbox;
+use shared::Shared;
+use tables::Tables;
+
+/// What a data plane needs to know for its whole life.
+#[derive(Debug, Clone)]
+pub struct DataPlaneConfig {
+    /// The node's WireGuard key.
+    pub private_key: PrivateKey,
+    /// Bytes of the largest packet of the TUN.
+    pub mtu: u16,
+}
+
+/// A running data plane. It is stopped when dropped.
+pub struct DataPlane {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    /// Snapshots are applied one after the other.
+    applying: Mutex<()>,
+}
+
+/// Sends datagrams that are not WireGuard from the node's own socket. Cheap to clone.
+#[derive(Clone)]
+pub struct DatagramSender(Arc<Shared>);
+
+/// Why the data plane does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum DataPlaneError {
+    /// A thread cannot be started.
+    #[error("cannot start the thread {name} of the data plane")]
+    Thread {
+        /// The thread's name.
+        name: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl DataPlane {
+    /// Starts a data plane without peers; [`apply`](Self::apply) brings them.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(
+        config: &DataPlaneConfig,
+        io: Arc<dyn PacketIo>,
+        udp: UdpLink,
+    ) -> Result<(Self, Hooks), DataPlaneError> {
+        let (senders, hooks) = Hooks::channels();
+        let shared = Arc::new(Shared {
+            identity: Identity::new(&config.private_key),
+            io,
+            udp,
+            mtu: usize::from(config.mtu),
+            tables: ArcSwap::default(),
+            held: Mutex::new(Held::default()),
+            waiting_bytes: AtomicUsize::new(0),
+            counters: Counters::default(),
+            hooks: senders,
+            stopped: AtomicBool::new(false),
+            clock: Mutex::new(()),
+            stop_clock: Condvar::new(),
+        });
+        let mut plane = Self {
+            shared,
+            threads: Vec::new(),
+            applying: Mutex::new(()),
+        };
+        plane.spawn("egress", outbox::run_egress)?;
+        plane.spawn("ingress", ingress::run_ingress)?;
+        plane.spawn("timers", timers::run_timers)?;
+        Ok((plane, hooks))
+    }
+
+    /// Works by `snapshot` from the next batch on. Sessions of peers that stay live on; packets that waited for a path which
+    /// is there now set off a handshake at once; nodes that wanted one before they were known are answered.
+    pub fn apply(&self, snapshot: Snapshot) {
+        let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.shared.tables.load_full();
+        let new = Arc::new(Tables::build(snapshot, &old, rand::random));
+        self.shared.tables.store(Arc::clone(&new));
+        self.forget_dropped(&old, &new);
+        self.welcome(&old, &new);
+    }
+
+    /// A handle to send other datagrams from the node's socket.
+    pub fn datagram_sender(&self) -> DatagramSender {
+        DatagramSender(Arc::clone(&self.shared))
+    }
+
+    /// The UDP port of the node.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn local_port(&self) -> io::Result<u16> {
+        self.shared.udp.local_port()
+    }
+
+    /// Makes the socket follow the offload switch after it was changed.
+    pub fn apply_offloads(&self) {
+        self.shared.udp.apply_offloads();
+    }
+
+    /// What was done so far.
+    pub fn counts(&self) -> Counts {
+        self.shared.counters.read()
+    }
+
+    fn spawn(&mut self, name: &'static str, run: fn(&Shared)) -> Result<(), DataPlaneError> {
+        let shared = Arc::clone(&self.shared);
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared));
+        self.threads
+            .push(thread.map_err(|source| DataPlaneError::Thread { name, source })?);
+        Ok(())
+    }
+
+    /// Ends the sessions of peers that are gone or were restarted.
+    fn forget_dropped(&self, old: &Tables, new: &Tables) {
+        for entry in &old.entries {
+            let stays = new
+                .by_key(&entry.peer.key)
+                .is_some_and(|stays| Arc::ptr_eq(&stays.peer, &entry.peer));
+            if !stays {
+                entry.peer.forget_session(&self.shared.waiting_bytes);
+            }
+        }
+    }
+
+    /// Begins what was impossible with the old tables.
+    fn welcome(&self, old: &Tables, new: &Tables) {
+        let (shared, now) = (&self.shared, Instant::now());
+        let mut outbox = Outbox::new(WhenFull::Drop);
+        for entry in &new.entries {
+            let before = old.by_key(&entry.peer.key).and_then(tables::Entry::address);
+            if entry.address().is_none() || entry.address() == before {
+                continue;
+            }
+            match entry.peer.session() {
+                Some(session) if session.is_ready() => outbox.send_waiting(shared, entry, now),
+                Some(_) => shared.start_handshake(entry, true, now),
+                None if entry.peer.has_waiting() => shared.start_handshake(entry, false, now),
+                None => {}
+            }
+        }
+        let known = |key: &_| new.by_key(key).is_some();
+        let held = shared
+            .held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take_known(now, known);
+        for initiation in held {
+            if let Some(entry) = new.by_key(&initiation.key) {
+                shared.handle(&mut outbox, entry, initiation.from, &initiation.message, now);
+            }
+        }
+    }
+}
+
+impl Drop for DataPlane {
+    fn drop(&mut self) {
+        self.shared.stop();
+        for thread in self.threads.drain(..) {
+            // A panic of the thread has been printed already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl DatagramSender {
+    /// Sends one datagram. Never blocks: when the socket is full the datagram is dropped.
+    ///
+    /// # Errors
+    /// When the kernel refuses, for example for want of a route.
+    pub fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        self.0.udp.send(to, datagram)
+    }
+
+    /// The UDP port that the datagrams come from.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn local_port(&self) -> io::Result<u16> {
+        self.0.udp.local_port()
+    }
+}
+
+impl fmt::Debug for DataPlane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataPlane")
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for DatagramSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatagramSender").finish_non_exhaustive()
+    }
+}

@@ -4,8 +4,11 @@ pub mod dataplane;
 pub mod node;
 pub mod offloads;
 pub mod state;
+pub mod tun;
 pub mod udp;
+pub mod wireguard;
 
+mod segment;
 mod waker;
 
 pub use node::{LoginState, Node, NodeConfig, NodeError, NodeErrorKind, NodeStatus, TunConfig};

@@ -1,0 +1,193 @@
+//! The way in: datagrams from the socket to peers' sessions, and their packets to the TUN.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use isthmus_tailnet_core::packet_io::PacketIoError;
+use isthmus_tailnet_core::wireguard::{DatagramKind, Handshaker, MAX_HANDSHAKE_MESSAGE, Transport};
+
+use super::counters::add;
+use super::held::Initiation;
+use super::judge::InboundJudge;
+use super::outbox::Outbox;
+use super::peer::at_most_every;
+use super::shared::Shared;
+use super::tables::{Entry, Tables};
+use super::{Datagram, PeerEvent};
+use crate::udp::{ReceiveBuffers, ReceivedBatch, WhenFull};
+use crate::wireguard::Initiator;
+
+/// What the receiving thread carries from datagram to datagram.
+struct Ingress<'a> {
+    shared: &'a Shared,
+    outbox: Outbox,
+    opened: Vec<Range<usize>>,
+    last_unknown: Option<Instant>,
+}
+
+/// Takes the datagrams from the socket until the data plane is stopped.
+pub(super) fn run_ingress(shared: &Shared) {
+    let mut ingress = Ingress {
+        shared,
+        outbox: Outbox::new(WhenFull::Drop),
+        opened: Vec::with_capacity(64),
+        last_unknown: None,
+    };
+    let mut buffers = ReceiveBuffers::default();
+    while shared.is_running() {
+        match shared.udp.receive(&mut buffers) {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(error) => {
+                tracing::debug!(%error, "the UDP socket failed once");
+                shared.sleep(Duration::from_millis(100));
+                continue;
+            }
+        }
+        let (tables, now) = (shared.tables.load(), Instant::now());
+        for batch in buffers.batches() {
+            add(&shared.counters.udp_receives, 1);
+            add(&shared.counters.udp_receive_bytes, batch.bytes.len());
+            ingress.take(&tables, batch, now);
+        }
+    }
+}
+
+impl Ingress<'_> {
+    /// Takes the datagrams of one receive buffer, neighbours of one session together.
+    fn take(&mut self, tables: &Tables, batch: ReceivedBatch<'_>, now: Instant) {
+        let ReceivedBatch { from, bytes, stride } = batch;
+        let mut start = 0;
+        while start < bytes.len() {
+            let first = (start + stride).min(bytes.len());
+            let kind = DatagramKind::of(&bytes[start..first]);
+            let mut end = first;
+            if let DatagramKind::Data(index) = kind {
+                let next = |end: usize| DatagramKind::of(&bytes[end..(end + stride).min(bytes.len())]);
+                while end < bytes.len() && next(end) == DatagramKind::Data(index) {
+                    end = (end + stride).min(bytes.len());
+                }
+                self.data(tables, index, from, &mut bytes[start..end], stride, now);
+            } else {
+                self.other(tables, kind, from, &bytes[start..end], now);
+            }
+            start = end;
+        }
+    }
+
+    /// Opens data messages of one session and passes their packets on.
+    fn data(&mut self, tables: &Tables, index: u32, from: SocketAddr, batch: &mut [u8], stride: usize, now: Instant) {
+        let found = tables
+            .by_session(index)
+            .and_then(|entry| Some((entry, entry.peer.session()?)));
+        let Some((entry, session)) = found else {
+            self.unknown_index(tables, from, now);
+            return;
+        };
+        self.opened.clear();
+        let opened = session.open(batch, stride, &mut self.opened);
+        add(&self.shared.counters.not_opened, opened.refused);
+        if opened.authentic > 0 && entry.peer.has_waiting() && session.is_ready() {
+            self.outbox.send_waiting(self.shared, entry, now);
+        }
+        let mut judge = InboundJudge::new(tables, entry, now);
+        let packets = self.opened.iter().map(|range| &batch[range.clone()]);
+        let passed: Vec<&[u8]> = packets.filter(|packet| judge.passes(packet)).collect();
+        add(&self.shared.counters.inbound_refused, self.opened.len() - passed.len());
+        self.to_tun(&passed);
+    }
+
+    fn to_tun(&self, packets: &[&[u8]]) {
+        if packets.is_empty() {
+            return;
+        }
+        match self.shared.io.send(packets) {
+            Ok(written) => add(&self.shared.counters.tun_packets_written, written),
+            // The thread that receives from the device says so.
+            Err(PacketIoError::Closed) => {}
+            Err(PacketIoError::Failed(error)) => tracing::debug!(%error, "the packet device failed once"),
+        }
+    }
+
+    /// A peer speaks in a session that is not ours any more: most likely this node was restarted.
+    fn unknown_index(&mut self, tables: &Tables, from: SocketAddr, now: Instant) {
+        add(&self.shared.counters.unknown_index, 1);
+        if let Some(entry) = tables.by_path(from).filter(|entry| entry.peer.may_force_handshake(now)) {
+            self.shared.start_handshake(entry, false, now);
+        }
+        if at_most_every(Duration::from_millis(100), &mut self.last_unknown, now) {
+            self.shared.tell(PeerEvent::UnknownIndex { from });
+        }
+    }
+
+    fn other(&mut self, tables: &Tables, kind: DatagramKind, from: SocketAddr, datagram: &[u8], now: Instant) {
+        match kind {
+            DatagramKind::Initiation => self.initiation(tables, from, datagram, now),
+            DatagramKind::Answer(index) => match tables.by_session(index) {
+                Some(entry) if entry.peer.session().is_some() => {
+                    self.shared.handle(&mut self.outbox, entry, from, datagram, now);
+                }
+                _ => add(&self.shared.counters.handshakes_refused, 1),
+            },
+            DatagramKind::Data(_) | DatagramKind::Other => {
+                let message = Datagram {
+                    from,
+                    bytes: datagram.into(),
+                };
+                if self.shared.hooks.datagrams.try_send(message).is_err() {
+                    add(&self.shared.counters.hooks_dropped, 1);
+                }
+            }
+        }
+    }
+
+    fn initiation(&mut self, tables: &Tables, from: SocketAddr, datagram: &[u8], now: Instant) {
+        match self.shared.identity.initiator(datagram, from) {
+            Initiator::Peer(key) => match tables.by_key(&key) {
+                Some(entry) => self.shared.handle(&mut self.outbox, entry, from, datagram, now),
+                None => {
+                    if let Ok(message) = <[u8; MAX_HANDSHAKE_MESSAGE]>::try_from(datagram) {
+                        let mut held = self.shared.held.lock().unwrap_or_else(PoisonError::into_inner);
+                        held.push(Initiation {
+                            key,
+                            from,
+                            message,
+                            at: now,
+                        });
+                        self.shared.tell(PeerEvent::UnknownInitiator { key, from });
+                    }
+                }
+            },
+            Initiator::Cookie(cookie) => self.shared.send_message(from, cookie.as_bytes()),
+            Initiator::Refused => add(&self.shared.counters.handshakes_refused, 1),
+        }
+    }
+}
+
+impl Shared {
+    /// Gives a handshake message to its peer's session, answers it, and sends what waited for it.
+    pub(super) fn handle(&self, outbox: &mut Outbox, entry: &Entry, from: SocketAddr, message: &[u8], now: Instant) {
+        let session = entry.peer.session_or_new(&self.identity, now);
+        match session.handle(message, from, now) {
+            Ok(handled) => {
+                if let Some(answer) = handled.answer {
+                    self.send_message(from, answer.as_bytes());
+                }
+                if handled.authentic {
+                    entry.peer.learn_path(from);
+                    self.tell(PeerEvent::Handshake(entry.peer.key));
+                    if session.is_ready() {
+                        outbox.send_waiting(self, entry, now);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::trace!(%error, "refused a handshake message");
+                self.counters.handshakes_refused.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}

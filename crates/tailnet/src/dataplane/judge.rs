@@ -1,0 +1,124 @@
+//! Which inner packets pass: addresses first, then the filter, asked once for a run of packets of one flow.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Instant;
+
+use isthmus_tailnet_core::filter::{Verdict, protocol};
+
+use super::tables::{Entry, Tables};
+
+/// Source and destination of an IP packet.
+pub(super) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    match packet.first()? >> 4 {
+        4 => {
+            let at = |start: usize| packet.get(start..start + 4)?.try_into().ok().map(<[u8; 4]>::into);
+            let (source, destination): (Ipv4Addr, Ipv4Addr) = (at(12)?, at(16)?);
+            Some((source.into(), destination.into()))
+        }
+        6 => {
+            let at = |start: usize| packet.get(start..start + 16)?.try_into().ok().map(<[u8; 16]>::into);
+            let (source, destination): (Ipv6Addr, Ipv6Addr) = (at(8)?, at(24)?);
+            Some((source.into(), destination.into()))
+        }
+        _ => None,
+    }
+}
+
+/// Judges incoming packets of one peer, remembering the last verdict.
+pub(super) struct InboundJudge<'a> {
+    tables: &'a Tables,
+    entry: &'a Entry,
+    now: Instant,
+    last: Option<(Flow, bool)>,
+}
+
+impl<'a> InboundJudge<'a> {
+    pub(super) fn new(tables: &'a Tables, entry: &'a Entry, now: Instant) -> Self {
+        Self {
+            tables,
+            entry,
+            now,
+            last: None,
+        }
+    }
+
+    /// Whether a packet goes to the TUN.
+    pub(super) fn passes(&mut self, packet: &[u8]) -> bool {
+        let flow = Flow::of(packet);
+        if let (Some(flow), Some((last, verdict))) = (&flow, &self.last)
+            && flow == last
+        {
+            return *verdict;
+        }
+        let verdict = self.judge(packet);
+        self.last = flow.map(|flow| (flow, verdict));
+        verdict
+    }
+
+    fn judge(&self, packet: &[u8]) -> bool {
+        let Some((source, destination)) = addresses(packet) else {
+            return false;
+        };
+        if !self.entry.sources.contains(source) || !self.tables.own.contains(destination) {
+            return false;
+        }
+        let filter = self.tables.filter.as_ref();
+        filter.is_none_or(|filter| filter.inbound(&self.entry.peer.key, packet, self.now) == Verdict::Accept)
+    }
+}
+
+/// The peer that an outgoing packet goes to, if it may go out.
+pub(super) fn outbound<'a>(tables: &'a Tables, packet: &[u8], now: Instant) -> Option<&'a Entry> {
+    let (source, destination) = addresses(packet)?;
+    if !tables.own.contains(source) {
+        return None;
+    }
+    let entry = tables.route(destination)?;
+    let filter = tables.filter.as_ref();
+    filter
+        .is_none_or(|filter| filter.outbound(packet, now) == Verdict::Accept)
+        .then_some(entry)
+}
+
+/// All that the verdict on an unfragmented TCP segment or UDP datagram without options depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Flow {
+    protocol: u8,
+    addresses: [u8; 32],
+    ports: [u8; 4],
+    tcp_flags: u8,
+}
+
+impl Flow {
+    fn of(packet: &[u8]) -> Option<Self> {
+        let (protocol, start, address_bytes) = match *packet.first()? {
+            0x45 if is_whole(packet.get(6..8)?) => (*packet.get(9)?, 20, packet.get(12..20)?),
+            first if first >> 4 == 6 => (*packet.get(6)?, 40, packet.get(8..40)?),
+            _ => return None,
+        };
+        let transport = packet.get(start..)?;
+        let tcp_flags = match protocol {
+            protocol::TCP => *transport.get(13)?,
+            protocol::UDP => 0,
+            _ => return None,
+        };
+        let mut addresses = [0; 32];
+        addresses[..address_bytes.len()].copy_from_slice(address_bytes);
+        // PSH differs between segments of one flow and matters to no verdict.
+        let flags = tcp_flags & !0x08;
+        Some(Self {
+            protocol,
+            addresses,
+            ports: transport.get(..4)?.try_into().ok()?,
+            tcp_flags: flags,
+        })
+    }
+}
+
+/// Whether these bytes 6 and 7 of an IPv4 header are those of a packet that is no fragment, don't-fragment flag aside.
+fn is_whole(fragmentation: &[u8]) -> bool {
+    matches!(fragmentation, [0 | 0x40, 0])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! The way out: packets of one peer gathered into strided batches, sealed, sent.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use isthmus_tailnet_core::packet_io::Offload;
+use isthmus_tailnet_core::wireguard::{DATA_HEADER, DATA_OVERHEAD, Handshaker, Transport};
+
+use super::counters::add;
+use super::shared::Shared;
+use super::tables::Entry;
+use super::{PeerEvent, judge};
+use crate::segment::{complete_checksum, cut, padded};
+use crate::udp::WhenFull;
+use crate::wireguard::Session;
+
+/// Datagrams in one batch of packets that were not a super-packet: what the kernel takes at once.
+const MAX_RUN: usize = 64;
+
+/// Bytes in one such batch.
+const MAX_RUN_BYTES: usize = 65_000;
+
+/// Gathers, seals and sends the packets of one thread.
+pub(super) struct Outbox {
+    batch: Vec<u8>,
+    run: Option<Run>,
+    full: WhenFull,
+}
+
+/// A batch that may still grow: datagrams of equal length to one peer.
+struct Run {
+    session: Arc<Session>,
+    to: SocketAddr,
+    stride: usize,
+    used: usize,
+}
+
+impl Outbox {
+    /// `full` says whether this thread may wait for room in the socket.
+    pub(super) fn new(full: WhenFull) -> Self {
+        Self {
+            batch: vec![0; MAX_RUN_BYTES],
+            run: None,
+            full,
+        }
+    }
+
+    /// Sends a packet to a peer, with the next ones where that is possible; or keeps it with the peer and asks for what is
+    /// missing: a handshake, a path.
+    pub(super) fn send(&mut self, shared: &Shared, entry: &Entry, packet: &mut [u8], offload: Offload, now: Instant) {
+        let session = entry.peer.session().filter(|session| session.is_ready());
+        let (Some(session), Some(to)) = (session, entry.address()) else {
+            shared.keep_waiting(entry, packet, offload, now);
+            return;
+        };
+        match offload {
+            Offload::Segments { protocol, size, start } => {
+                self.flush(shared);
+                match cut(packet, (protocol, size, start), shared.mtu, &mut self.batch) {
+                    Ok(cut) => self.seal_and_send(shared, &session, to, cut.length, cut.stride),
+                    Err(error) => {
+                        tracing::debug!(%error, "dropped a super-packet that cannot be cut");
+                        add(&shared.counters.send_dropped, 1);
+                    }
+                }
+            }
+            Offload::None | Offload::Checksum { .. } => {
+                if complete_checksum(packet, offload) {
+                    self.append(shared, session, to, packet);
+                } else {
+                    add(&shared.counters.send_dropped, 1);
+                }
+            }
+        }
+    }
+
+    /// Sends the packets that waited for this peer.
+    pub(super) fn send_waiting(&mut self, shared: &Shared, entry: &Entry, now: Instant) {
+        if entry.peer.has_waiting() {
+            for (mut packet, offload) in entry.peer.take_waiting(&shared.waiting_bytes) {
+                self.send(shared, entry, &mut packet, offload, now);
+            }
+            self.flush(shared);
+        }
+    }
+
+    /// Sends what has been gathered.
+    pub(super) fn flush(&mut self, shared: &Shared) {
+        if let Some(run) = self.run.take() {
+            self.seal_and_send(shared, &run.session, run.to, run.used, run.stride);
+        }
+    }
+
+    fn append(&mut self, shared: &Shared, session: Arc<Session>, to: SocketAddr, packet: &[u8]) {
+        let length = DATA_OVERHEAD + padded(packet.len(), shared.mtu);
+        if length > MAX_RUN_BYTES {
+            add(&shared.counters.send_dropped, 1);
+            return;
+        }
+        if !self.run.as_ref().is_some_and(|run| run.takes(&session, to, length)) {
+            self.flush(shared);
+        }
+        let run = self.run.get_or_insert(Run {
+            session,
+            to,
+            stride: length,
+            used: 0,
+        });
+        let datagram = &mut self.batch[run.used..run.used + length];
+        let (content, padding) = datagram[DATA_HEADER..].split_at_mut(packet.len());
+        content.copy_from_slice(packet);
+        padding.fill(0);
+        run.used += length;
+        if length < run.stride {
+            self.flush(shared);
+        }
+    }
+
+    fn seal_and_send(&mut self, shared: &Shared, session: &Session, to: SocketAddr, length: usize, stride: usize) {
+        let batch = &mut self.batch[..length];
+        let sent = match session.seal(batch, stride) {
+            Ok(()) => shared.udp.send_batch(to, batch, stride, self.full),
+            // The session ended since it was looked at.
+            Err(no_session) => Err(std::io::Error::other(no_session)),
+        };
+        match sent {
+            Ok(calls) => {
+                add(&shared.counters.udp_sends, calls);
+                add(&shared.counters.udp_send_bytes, length);
+            }
+            Err(error) => {
+                tracing::trace!(%error, "dropped packets");
+                add(&shared.counters.send_dropped, length.div_ceil(stride));
+            }
+        }
+    }
+}
+
+impl Run {
+    fn takes(&self, session: &Arc<Session>, to: SocketAddr, length: usize) -> bool {
+        let fits = self.used / self.stride < MAX_RUN && self.used + length <= MAX_RUN_BYTES;
+        fits && length <= self.stride && self.to == to && Arc::ptr_eq(&self.session, session)
+    }
+}
+
+impl Shared {
+    /// Keeps a packet with its peer and starts what it waits for.
+    fn keep_waiting(&self, entry: &Entry, packet: &[u8], offload: Offload, now: Instant) {
+        let dropped = entry.peer.wait(packet, offload, &self.waiting_bytes);
+        add(&self.counters.waiting_dropped, dropped);
+        if entry.address().is_some() {
+            self.start_handshake(entry, false, now);
+        } else if entry.peer.may_ask_for_path(now) {
+            self.tell(PeerEvent::PathWanted(entry.peer.key));
+        }
+    }
+
+    /// Sends a handshake initiation, unless one is on its way and this is not to be done `again`. Needs a path.
+    pub(super) fn start_handshake(&self, entry: &Entry, again: bool, now: Instant) {
+        let Some(to) = entry.address() else { return };
+        let session = entry.peer.session_or_new(&self.identity, now);
+        if let Some(initiation) = session.initiate(now, again) {
+            self.send_message(to, initiation.as_bytes());
+        }
+    }
+
+    /// Sends a message that is not worth waiting for.
+    pub(super) fn send_message(&self, to: SocketAddr, message: &[u8]) {
+        if let Err(error) = self.udp.send(to, message) {
+            tracing::debug!(%error, "cannot send a handshake message");
+            add(&self.counters.send_dropped, 1);
+        }
+    }
+}
+
+/// Takes the packets from the TUN to the peers until the data plane is stopped.
+pub(super) fn run_egress(shared: &Shared) {
+    let mut batch = isthmus_tailnet_core::packet_io::PacketBatch::new(128, 128 * 1024);
+    let mut outbox = Outbox::new(WhenFull::Wait);
+    while shared.is_running() {
+        if let Err(error) = shared.io.receive(&mut batch) {
+            if shared.pause_after(&error) {
+                continue;
+            }
+            return;
+        }
+        let (tables, now) = (shared.tables.load(), Instant::now());
+        add(&shared.counters.tun_reads, batch.len());
+        for index in 0..batch.len() {
+            let (packet, offload) = batch.packet(index);
+            add(&shared.counters.tun_read_bytes, packet.len());
+            match judge::outbound(&tables, packet, now) {
+                Some(entry) => outbox.send(shared, entry, packet, offload, now),
+                None => add(&shared.counters.outbound_refused, 1),
+            }
+        }
+        outbox.flush(shared);
+    }
+}
