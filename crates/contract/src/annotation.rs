@@ -27,3 +27,7 @@ pub const ABANDON: &str = "isthmus.dev/abandon";
 pub const ORIGINAL_SPEC: &str = "isthmus.dev/original-spec";
 /// On a proxy's Secret: the id of the auth key that its config holds, so that an unused key can be revoked.
 pub const AUTH_KEY_ID: &str = "isthmus.dev/auth-key-id";
+/// On a proxy's Secret: when that auth key ends, in seconds since 1970.
+pub const AUTH_KEY_EXPIRY: &str = "isthmus.dev/auth-key-expiry";
+/// On every owned object: a hash of what the operator applied last, so that fields it no longer wants are noticed.
+pub const APPLIED_HASH: &str = "isthmus.dev/applied-hash";

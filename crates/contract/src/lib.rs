@@ -15,6 +15,7 @@ pub mod finalizer;
 pub mod label;
 pub mod name;
 pub mod port;
+pub mod probe;
 pub mod proxy_config;
 pub mod proxy_status;
 pub mod secret_key;

@@ -1,1 +1,21 @@
 //! The operator's shell: watches, gathering, applying, events, the lease.
+//!
+//! Decisions are made in `isthmus-operator-core`; here objects are read and written. Two places write: `apply` objects
+//! of Kubernetes, `lease` the leader's Lease.
+
+mod apply;
+mod changes;
+mod context;
+mod error;
+mod events;
+mod gather;
+mod lease;
+mod metrics;
+mod queue;
+mod reconcile;
+mod run;
+mod sweep;
+mod watch;
+
+pub use error::Error;
+pub use run::{Config, RunError, run};

@@ -1,1 +1,21 @@
-//! A client of the tailnet management API, version 2.
+//! A client of the tailnet management API, version 2: OAuth tokens, auth keys, devices.
+//!
+//! Requests are few and small, so every request has a connection of its own: nothing idles, and a server that moved is
+//! found again. Host names are not resolved here: the base URL carries an IP address. There are no retries; the caller
+//! knows what can wait, and [`Error::class`] tells it what kind of answer it got.
+
+mod client;
+mod credentials;
+mod error;
+mod http;
+mod pace;
+mod tls;
+mod token;
+mod types;
+
+pub use client::{Client, Config};
+pub use credentials::{Credentials, CredentialsError};
+pub use error::{Class, Error};
+pub use http::{BaseUrlError, TransportError};
+pub use tls::{RootsError, client_config};
+pub use types::{AuthKeyRequest, Device, Key, NewAuthKey};

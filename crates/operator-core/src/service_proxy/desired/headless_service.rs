@@ -1,0 +1,20 @@
+//! The headless Service: it gives the Pod a name, which an egress Service is an alias of.
+
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+
+use super::Proxy;
+
+pub(super) fn build(proxy: &Proxy<'_>) -> Service {
+    Service {
+        metadata: proxy.metadata(&proxy.name),
+        spec: Some(ServiceSpec {
+            cluster_ip: Some("None".to_owned()),
+            selector: Some(proxy.selector()),
+            ip_family_policy: Some("PreferDualStack".to_owned()),
+            // A client that asks too early would keep the negative answer for seconds.
+            publish_not_ready_addresses: Some(true),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}

@@ -1,0 +1,30 @@
+//! Names of proxies: the same for the same Service every time, without asking anybody.
+
+use std::collections::BTreeSet;
+
+use isthmus_contract::name::{SUFFIX_ALPHABET, SUFFIX_LENGTH, proxy_name};
+use sha2::{Digest as _, Sha256};
+
+/// How often another suffix is tried when a name belongs to somebody else.
+const ATTEMPTS: u8 = 16;
+
+/// The name for the proxy of `parent`: `ts-<parent>-` and letters that come from `uid`. When that name is in `taken`,
+/// the next of a fixed row.
+pub(super) fn free_name(parent: &str, uid: &str, taken: &BTreeSet<String>) -> String {
+    let candidate = |attempt: u8| proxy_name(parent, &suffix(uid, attempt));
+    (0..ATTEMPTS)
+        .map(candidate)
+        .find(|name| !taken.contains(name))
+        .unwrap_or_else(|| candidate(ATTEMPTS))
+}
+
+fn suffix(uid: &str, attempt: u8) -> String {
+    let digest = Sha256::new().chain_update(uid).chain_update([attempt]).finalize();
+    digest[..SUFFIX_LENGTH]
+        .iter()
+        .map(|byte| char::from(SUFFIX_ALPHABET[usize::from(*byte) % SUFFIX_ALPHABET.len()]))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

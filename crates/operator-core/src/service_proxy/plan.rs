@@ -1,0 +1,313 @@
+//! From what is to what should be.
+
+use std::time::Duration;
+
+use isthmus_contract::{
+    annotation,
+    condition::{PROXY_READY, ProxyReason},
+    finalizer, secret_key,
+};
+use k8s_openapi::{
+    api::core::v1::Secret,
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+};
+
+use super::{
+    cleanup,
+    desired::{self, Login, Proxy, stored_key},
+    input::{Child, Children, Input},
+    intent::{Intent, Wanted, intent},
+    status, user_spec,
+    user_spec::SpecPatch,
+};
+use crate::{condition::Verdict, drift, settings::Settings};
+
+/// Life of an auth key.
+pub(super) const KEY_LIFE: Duration = Duration::from_hours(1);
+/// A key that ends sooner than this is not worth starting with.
+const KEY_MARGIN_SECONDS: i64 = 300;
+/// A proxy that asks for another key gets it only when the one it has is older than this.
+const KEY_MIN_AGE_SECONDS: i64 = 60;
+/// Bytes a key's description may have.
+const DESCRIPTION_LIMIT: usize = 50;
+
+/// What to do, in this order, and what to tell.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Writes and calls, in order. After a [`Action::MintAuthKey`] the plan is made anew with the key.
+    pub actions: Vec<Action>,
+    /// What the condition should say afterwards. `None`: the Service should have no condition of ours.
+    pub verdict: Option<Verdict>,
+    /// What people should hear, beside what the verdict tells them.
+    pub notes: Vec<Note>,
+    /// When to look again although nothing happened.
+    pub again_after: Option<Duration>,
+}
+
+/// One write or call.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Put our finalizer on the Service.
+    HoldFinalizer,
+    /// Take our finalizer off the Service.
+    ReleaseFinalizer,
+    /// Change the Service's spec.
+    PatchSpec(SpecPatch),
+    /// Apply an object of the proxy.
+    Apply(Box<Child>),
+    /// Delete an object of the proxy.
+    Delete(Box<Child>),
+    /// Make an auth key.
+    MintAuthKey(AuthKeyWanted),
+    /// Revoke an auth key by its id; gone is fine.
+    RevokeAuthKey(String),
+    /// Remove a device from the tailnet by its id; gone is fine.
+    DeleteDevice(String),
+}
+
+/// An auth key to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthKeyWanted {
+    /// Tags of the device.
+    pub tags: Vec<String>,
+    /// Life of the key.
+    pub life: Duration,
+    /// What people see in the tailnet's list of keys.
+    pub description: String,
+}
+
+/// Something people should hear of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// How bad it is.
+    pub kind: NoteKind,
+    /// One word for the machine.
+    pub reason: &'static str,
+    /// One line for people.
+    pub message: String,
+}
+
+/// How bad a [`Note`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoteKind {
+    /// All is well.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+impl Plan {
+    pub(super) const fn nothing() -> Self {
+        Self {
+            actions: Vec::new(),
+            verdict: None,
+            notes: Vec::new(),
+            again_after: None,
+        }
+    }
+
+    /// The condition to write over what `service` has; `None` when it is right already.
+    pub fn condition(&self, existing: Option<&Condition>, generation: Option<i64>, now: &Time) -> Option<Condition> {
+        self.verdict.as_ref()?.condition(PROXY_READY, existing, generation, now)
+    }
+
+    /// Everything people should hear: the notes, and the verdict when it is news.
+    pub fn news(&self, existing: Option<&Condition>) -> Vec<Note> {
+        let mut notes = self.notes.clone();
+        if let Some(verdict) = self.verdict.as_ref().filter(|verdict| verdict.is_news(existing)) {
+            let kind = if verdict.reason.is_true() {
+                NoteKind::Normal
+            } else {
+                NoteKind::Warning
+            };
+            notes.push(Note {
+                kind,
+                reason: verdict.reason.as_str(),
+                message: verdict.message.clone(),
+            });
+        }
+        notes
+    }
+}
+
+/// The plan for a Service, whatever it asks for.
+pub fn plan(input: &Input, settings: &Settings) -> Plan {
+    let held = holds_finalizer(input);
+    if input.is_deleted() {
+        return if held { cleanup::plan(input) } else { Plan::nothing() };
+    }
+    match intent(&input.service, settings) {
+        Intent::None if held || !input.children.is_empty() => cleanup::plan(input),
+        Intent::None => Plan::nothing(),
+        // An exposed Service is judged as its owner wrote it.
+        _ if user_spec::is_redirected(&input.service) && !super::intent::is_egress(&input.service) => restore(input),
+        Intent::Invalid(problem) => Plan {
+            verdict: Some(Verdict::new(ProxyReason::Invalid, problem.message())),
+            ..Plan::nothing()
+        },
+        Intent::Proxy(wanted) => provide(input, &wanted, settings),
+    }
+}
+
+pub(super) fn holds_finalizer(input: &Input) -> bool {
+    input
+        .service
+        .metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|name| name == finalizer::DEVICE)
+}
+
+fn restore(input: &Input) -> Plan {
+    Plan {
+        actions: user_spec::restore(&input.service)
+            .map(Action::PatchSpec)
+            .into_iter()
+            .collect(),
+        verdict: Some(Verdict::new(
+            ProxyReason::Pending,
+            "the Service is being given back its own spec",
+        )),
+        ..Plan::nothing()
+    }
+}
+
+fn provide(input: &Input, wanted: &Wanted, settings: &Settings) -> Plan {
+    let proxy = Proxy::new(input, settings);
+    let mut actions = Vec::new();
+    if !holds_finalizer(input) {
+        actions.push(Action::HoldFinalizer);
+    }
+    actions.extend(
+        desired::surroundings(&proxy)
+            .into_iter()
+            .filter_map(|child| apply(child, &input.children)),
+    );
+    if super::intent::is_egress(&input.service) {
+        // Before the Pod exists, so that nobody is told an answer that the redirection makes wrong.
+        let name = format!("{}.{}.svc.{}", proxy.name, settings.namespace, settings.cluster_domain);
+        actions.extend(user_spec::redirect(&input.service, &name).map(Action::PatchSpec));
+    }
+    match login(input) {
+        Some(login) => {
+            let secret = desired::secret(&proxy, wanted, &login);
+            actions.extend(apply(secret, &input.children));
+            actions.extend(superseded_key(input, &login).map(Action::RevokeAuthKey));
+            actions.extend(apply(desired::stateful_set(&proxy, wanted), &input.children));
+        }
+        None => actions.push(Action::MintAuthKey(AuthKeyWanted {
+            tags: wanted.tags.clone(),
+            life: KEY_LIFE,
+            description: key_description(&settings.cluster_id, &proxy.pod_name),
+        })),
+    }
+    let verdict = status::verdict(input, wanted);
+    Plan {
+        again_after: key_check(input),
+        verdict: Some(verdict),
+        actions,
+        notes: Vec::new(),
+    }
+}
+
+fn apply(child: Child, children: &Children) -> Option<Action> {
+    let differs = match &child {
+        Child::HeadlessService(object) => drift::needs_apply(object, children.headless_service.as_ref()),
+        Child::Secret(object) => drift::needs_apply(object, children.secret.as_ref()),
+        Child::ServiceAccount(object) => drift::needs_apply(object, children.service_account.as_ref()),
+        Child::Role(object) => drift::needs_apply(object, children.role.as_ref()),
+        Child::RoleBinding(object) => drift::needs_apply(object, children.role_binding.as_ref()),
+        Child::StatefulSet(object) => drift::needs_apply(&**object, children.stateful_set.as_deref()),
+    };
+    differs.then(|| Action::Apply(Box::new(child)))
+}
+
+/// How the proxy logs in; `None` when a key has to be made first.
+fn login(input: &Input) -> Option<Login> {
+    if let Some(minted) = &input.minted {
+        return Some(Login::With(minted.clone()));
+    }
+    let secret = input.children.secret.as_ref();
+    let stored = secret.and_then(stored_key);
+    let asked = secret.and_then(|secret| text(secret, secret_key::REISSUE_AUTH_KEY));
+    let refused = asked.is_some_and(|asked| stored.as_ref().map_or("", |stored| stored.key.expose()) == asked);
+    if refused {
+        // Not at once: a proxy that asks in a loop must not empty the tailnet's patience.
+        return stored
+            .filter(|stored| seconds_left(stored.expires.0.as_second(), input) > key_ceiling())
+            .map(Login::With);
+    }
+    if secret.and_then(|secret| text(secret, secret_key::DEVICE_ID)).is_some() {
+        return Some(Login::Done);
+    }
+    stored
+        .filter(|stored| seconds_left(stored.expires.0.as_second(), input) > KEY_MARGIN_SECONDS)
+        .map(Login::With)
+}
+
+/// Seconds a key has left while it is too young to be replaced.
+const fn key_ceiling() -> i64 {
+    KEY_LIFE.as_secs().cast_signed() - KEY_MIN_AGE_SECONDS
+}
+
+fn seconds_left(expiry: i64, input: &Input) -> i64 {
+    expiry - input.now.0.as_second()
+}
+
+/// The id of the key that the Secret held and that nothing will use any more.
+fn superseded_key(input: &Input, login: &Login) -> Option<String> {
+    let stored = input.children.secret.as_ref().and_then(key_id)?;
+    match login {
+        Login::With(minted) if minted.id != stored => Some(stored),
+        Login::With(_) | Login::Done => None,
+    }
+}
+
+/// When to look whether the proxy still needs its key.
+fn key_check(input: &Input) -> Option<Duration> {
+    let secret = input.children.secret.as_ref()?;
+    let stored = stored_key(secret)?;
+    let asked = text(secret, secret_key::REISSUE_AUTH_KEY).is_some();
+    let left = seconds_left(stored.expires.0.as_second(), input);
+    let wait = if asked {
+        left - key_ceiling()
+    } else {
+        left - KEY_MARGIN_SECONDS
+    };
+    Some(Duration::from_secs(u64::try_from(wait.max(1)).unwrap_or(1)))
+}
+
+/// The text under a key of a Secret.
+pub(super) fn text<'a>(secret: &'a Secret, key: &str) -> Option<&'a str> {
+    std::str::from_utf8(&secret.data.as_ref()?.get(key)?.0).ok()
+}
+
+/// The id of the auth key a Secret holds.
+pub(super) fn key_id(secret: &Secret) -> Option<String> {
+    secret
+        .metadata
+        .annotations
+        .as_ref()?
+        .get(annotation::AUTH_KEY_ID)
+        .cloned()
+}
+
+/// What every key of this cluster's operator begins with.
+pub fn key_description_prefix(cluster_id: &str) -> String {
+    let id: String = cluster_id.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+    format!("isthmus {id} ")
+}
+
+/// The description of a key for the Secret `secret`: letters, digits, dashes and spaces. Of a long name the end stays,
+/// because that is what tells it from others.
+fn key_description(cluster_id: &str, secret: &str) -> String {
+    let prefix = key_description_prefix(cluster_id);
+    let room = DESCRIPTION_LIMIT.saturating_sub(prefix.len());
+    // Names of Secrets are ASCII.
+    let tail = &secret[secret.len().saturating_sub(room)..];
+    format!("{prefix}{tail}")
+}
+
+#[cfg(test)]
+mod tests;

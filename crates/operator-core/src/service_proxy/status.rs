@@ -1,0 +1,128 @@
+//! What the condition says about a proxy that is wanted: the first thing that is missing, or that nothing is.
+
+use isthmus_contract::{condition::ProxyReason, proxy_status::ProxyStatus, secret_key};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+
+use super::{input::Input, intent::Wanted, plan::text};
+use crate::condition::Verdict;
+
+/// Letters of a container's last words that are shown.
+const LAST_WORDS: usize = 300;
+
+/// The verdict on the proxy of a Service that asks for `wanted`.
+pub(super) fn verdict(input: &Input, wanted: &Wanted) -> Verdict {
+    if let Some(problem) = &input.problem {
+        return Verdict::new(ProxyReason::Failed, problem.message.clone());
+    }
+    match missing(input, wanted) {
+        Some(message) => Verdict::new(ProxyReason::Pending, message),
+        None => Verdict::new(ProxyReason::Created, ready_message(input)),
+    }
+}
+
+/// What is waited for, from the outside in.
+fn missing(input: &Input, wanted: &Wanted) -> Option<String> {
+    let name = input.pod_name();
+    let Some(pod) = &input.children.pod else {
+        return Some(format!("waiting for Pod {name} to be created"));
+    };
+    pod_trouble(pod, &name)
+        .or_else(|| proxy_trouble(input, pod, wanted))
+        .or_else(|| (!is_ready(pod)).then(|| format!("waiting for Pod {name} to become ready")))
+}
+
+fn pod_trouble(pod: &Pod, name: &str) -> Option<String> {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Some(format!("waiting for Pod {name} to be replaced"));
+    }
+    let status = pod.status.as_ref()?;
+    let unschedulable = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
+    if let Some(condition) = unschedulable {
+        let why = condition.message.as_deref().unwrap_or("no reason given");
+        return Some(format!("Pod {name} cannot be scheduled: {why}"));
+    }
+    let container = status.container_statuses.iter().flatten().next();
+    container
+        .and_then(container_trouble)
+        .map(|trouble| format!("Pod {name} {trouble}"))
+}
+
+fn container_trouble(container: &ContainerStatus) -> Option<String> {
+    let state = container.state.as_ref()?;
+    if state.running.is_some() {
+        return None;
+    }
+    let last_words = [Some(state), container.last_state.as_ref()]
+        .into_iter()
+        .flatten()
+        .find_map(last_words);
+    let waiting = state.waiting.as_ref();
+    let reason = waiting
+        .and_then(|waiting| waiting.reason.as_deref())
+        .unwrap_or("Terminated");
+    let message = last_words.or_else(|| waiting.and_then(|waiting| waiting.message.clone()));
+    Some(match (reason, message) {
+        ("ContainerCreating" | "PodInitializing", _) => "is starting".to_owned(),
+        (reason, None) => format!("does not run: {reason}"),
+        (reason, Some(message)) => format!("does not run: {reason}: {message}"),
+    })
+}
+
+/// The last line a container said before it ended.
+fn last_words(state: &ContainerState) -> Option<String> {
+    let message = state.terminated.as_ref()?.message.as_deref()?;
+    let line = message.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    Some(line.chars().take(LAST_WORDS).collect())
+}
+
+fn proxy_trouble(input: &Input, pod: &Pod, wanted: &Wanted) -> Option<String> {
+    let name = input.pod_name();
+    let secret = input.children.secret.as_ref();
+    let reported = secret.and_then(|secret| text(secret, secret_key::PROXY_STATUS));
+    let status = match reported.map(ProxyStatus::parse).transpose() {
+        // Words of an earlier Pod say nothing about this one.
+        Ok(status) => status.filter(|status| pod.metadata.uid.as_ref() == Some(&status.pod_uid)),
+        Err(error) => return Some(error.to_string()),
+    };
+    if let Some(problem) = status.as_ref().and_then(|status| status.problem.as_ref()) {
+        return Some(format!("Pod {name}: {problem}"));
+    }
+    if secret.and_then(|secret| text(secret, secret_key::DEVICE_ID)).is_none() {
+        return Some(format!("waiting for Pod {name} to log in to the tailnet"));
+    }
+    if status.and_then(|status| status.applied) != Some(wanted.proxy_config()) {
+        return Some(format!("waiting for Pod {name} to take over the target"));
+    }
+    None
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions
+        .into_iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn ready_message(input: &Input) -> String {
+    let secret = input.children.secret.as_ref();
+    let fqdn = secret
+        .and_then(|secret| text(secret, secret_key::DEVICE_FQDN))
+        .unwrap_or("unnamed");
+    let addresses = secret
+        .and_then(|secret| text(secret, secret_key::DEVICE_IPS))
+        .unwrap_or("[]");
+    let addresses: Vec<String> = serde_json::from_str(addresses).unwrap_or_default();
+    let device = fqdn.trim_end_matches('.');
+    format!(
+        "Pod {} is on the tailnet as {device} ({})",
+        input.pod_name(),
+        addresses.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! The one place that writes objects.
+//!
+//! What we own is written by server-side apply under one field manager. What the user owns and we have to clear, the
+//! spec of an egress Service, is a merge patch bound to the version it was made from. Every write to a user's object
+//! carries its UID, so that a deleted object is not made again.
+
+use std::fmt::Debug;
+
+use isthmus_contract::{field_manager::SERVICE_PROXY, finalizer};
+use isthmus_operator_core::service_proxy::{Child, SpecPatch};
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{Secret, Service, ServiceAccount},
+        rbac::v1::{Role, RoleBinding},
+    },
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy},
+    core::NamespaceResourceScope,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::error::{Error, is_not_found};
+
+/// Writes objects.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    client: Client,
+    /// Namespace of what we own.
+    namespace: String,
+}
+
+impl Writer {
+    pub(crate) fn new(client: Client, namespace: String) -> Self {
+        Self { client, namespace }
+    }
+
+    /// Applies an object of a proxy and gives back what the API server made of it.
+    pub(crate) async fn apply_child(&self, child: &Child) -> Result<Child, Error> {
+        Ok(match child {
+            Child::HeadlessService(object) => Child::HeadlessService(self.apply(object).await?),
+            Child::Secret(object) => Child::Secret(self.apply(object).await?),
+            Child::ServiceAccount(object) => Child::ServiceAccount(self.apply(object).await?),
+            Child::Role(object) => Child::Role(self.apply(object).await?),
+            Child::RoleBinding(object) => Child::RoleBinding(self.apply(object).await?),
+            Child::StatefulSet(object) => Child::StatefulSet(Box::new(self.apply(&**object).await?)),
+        })
+    }
+
+    async fn apply<K>(&self, object: &K) -> Result<K, Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let name = object.name_any();
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
+        api.patch(&name, &manager(), &Patch::Apply(object))
+            .await
+            .map_err(|cause| Error::kubernetes(format!("apply {} {name}", K::kind(&())), cause))
+    }
+
+    /// Deletes an object of a proxy, exactly the one observed. Gone is fine.
+    pub(crate) async fn delete_child(&self, child: &Child) -> Result<(), Error> {
+        match child {
+            Child::HeadlessService(object) => self.delete::<Service>(object).await,
+            Child::Secret(object) => self.delete::<Secret>(object).await,
+            Child::ServiceAccount(object) => self.delete::<ServiceAccount>(object).await,
+            Child::Role(object) => self.delete::<Role>(object).await,
+            Child::RoleBinding(object) => self.delete::<RoleBinding>(object).await,
+            Child::StatefulSet(object) => self.delete::<StatefulSet>(object).await,
+        }
+    }
+
+    async fn delete<K>(&self, object: &K) -> Result<(), Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
+        let name = object.name_any();
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: object.uid(),
+                resource_version: None,
+            }),
+            // The object stays until what it owns is gone, so that its end is the Pod's end.
+            propagation_policy: Some(PropagationPolicy::Foreground),
+            ..DeleteParams::default()
+        };
+        match api.delete(&name, &parameters).await {
+            Ok(_) => Ok(()),
+            Err(cause) if is_not_found(&cause) => Ok(()),
+            Err(cause) => Err(Error::kubernetes(format!("delete {} {name}", K::kind(&())), cause)),
+        }
+    }
+
+    /// Puts our finalizer on a user's Service, or takes it off.
+    pub(crate) async fn set_finalizer(&self, service: &Service, held: bool) -> Result<Service, Error> {
+        let finalizers: &[&str] = if held { &[finalizer::DEVICE] } else { &[] };
+        let body = json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"uid": service.metadata.uid, "finalizers": finalizers},
+        });
+        let action = || format!("change the finalizers of Service {}", service.name_any());
+        let result = self
+            .services(service)
+            .patch(&service.name_any(), &manager(), &Patch::Apply(body))
+            .await;
+        match result {
+            Ok(service) => Ok(service),
+            // Nobody is left to hold.
+            Err(cause) if !held && is_not_found(&cause) => Ok(without_finalizer(service)),
+            Err(cause) => Err(Error::kubernetes(action(), cause)),
+        }
+    }
+
+    /// Changes the spec of a user's Service: the only write to a user's object that is no server-side apply.
+    pub(crate) async fn patch_user_spec(&self, service: &Service, patch: &SpecPatch) -> Result<Service, Error> {
+        let parameters = PatchParams {
+            field_manager: Some(SERVICE_PROXY.to_owned()),
+            ..PatchParams::default()
+        };
+        self.services(service)
+            .patch(&service.name_any(), &parameters, &Patch::Merge(&patch.body))
+            .await
+            .map_err(|cause| Error::kubernetes(format!("change the spec of Service {}", service.name_any()), cause))
+    }
+
+    /// Writes the one condition of ours on a user's Service, or removes it. Gone is fine.
+    pub(crate) async fn apply_condition(
+        &self,
+        service: &Service,
+        condition: Option<&Condition>,
+    ) -> Result<Option<Service>, Error> {
+        let conditions: Vec<&Condition> = condition.into_iter().collect();
+        let body: Value = json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"uid": service.metadata.uid},
+            "status": {"conditions": conditions},
+        });
+        match self
+            .services(service)
+            .patch_status(&service.name_any(), &manager(), &Patch::Apply(body))
+            .await
+        {
+            Ok(service) => Ok(Some(service)),
+            Err(cause) if is_not_found(&cause) => Ok(None),
+            Err(cause) => Err(Error::kubernetes(
+                format!("write the condition of Service {}", service.name_any()),
+                cause,
+            )),
+        }
+    }
+
+    fn services(&self, service: &Service) -> Api<Service> {
+        Api::namespaced(
+            self.client.clone(),
+            service.metadata.namespace.as_deref().unwrap_or_default(),
+        )
+    }
+}
+
+fn manager() -> PatchParams {
+    PatchParams::apply(SERVICE_PROXY).force()
+}
+
+fn without_finalizer(service: &Service) -> Service {
+    let mut service = service.clone();
+    service
+        .metadata
+        .finalizers
+        .get_or_insert_default()
+        .retain(|name| name != finalizer::DEVICE);
+    service
+}

@@ -1,0 +1,60 @@
+//! Events on users' objects: one per piece of news, never a reason to fail.
+
+use isthmus_operator_core::service_proxy::{Note, NoteKind};
+use k8s_openapi::{
+    api::{
+        core::v1::{ObjectReference, Service},
+        events::v1::Event,
+    },
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
+};
+use kube::{Api, Client, Resource as _, ResourceExt as _, api::PostParams};
+
+/// What the events say they come from.
+const CONTROLLER: &str = "isthmus.dev/operator";
+/// Bytes the API server takes for the text of an event.
+const NOTE_LIMIT: usize = 1024;
+
+/// Publishes `note` about `service` in the service's namespace.
+pub(crate) async fn publish(client: &Client, instance: &str, service: &Service, note: &Note) {
+    let namespace = service.metadata.namespace.clone().unwrap_or_default();
+    let event = event(instance, service, note, Timestamp::now());
+    let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
+    if let Err(error) = api.create(&PostParams::default(), &event).await {
+        let error: &dyn std::error::Error = &error;
+        tracing::warn!(error, reason = note.reason, "cannot publish an event");
+    }
+}
+
+fn event(instance: &str, service: &Service, note: &Note, now: Timestamp) -> Event {
+    let regarding: ObjectReference = service.object_ref(&());
+    let kind = match note.kind {
+        NoteKind::Normal => "Normal",
+        NoteKind::Warning => "Warning",
+    };
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{:x}", service.name_any(), now.as_nanosecond())),
+            namespace: service.metadata.namespace.clone(),
+            ..ObjectMeta::default()
+        },
+        action: Some("Reconcile".to_owned()),
+        event_time: Some(MicroTime(now)),
+        note: Some(cut(&note.message)),
+        reason: Some(note.reason.to_owned()),
+        regarding: Some(regarding),
+        reporting_controller: Some(CONTROLLER.to_owned()),
+        reporting_instance: Some(instance.to_owned()),
+        type_: Some(kind.to_owned()),
+        ..Event::default()
+    }
+}
+
+fn cut(text: &str) -> String {
+    let mut end = text.len().min(NOTE_LIMIT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}

@@ -1,0 +1,124 @@
+//! Collects what a plan is made from.
+
+use std::collections::BTreeSet;
+
+use isthmus_contract::label;
+use isthmus_operator_core::service_proxy::{Children, Input};
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{Pod, Secret, Service, ServiceAccount},
+        rbac::v1::{Role, RoleBinding},
+    },
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+    jiff::Timestamp,
+};
+use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams, runtime::reflector::Store};
+use serde::de::DeserializeOwned;
+
+use crate::{context::Context, error::Error, watch::Stores};
+
+/// What the caches know about `service`.
+pub(crate) fn cached(service: Service, stores: &Stores) -> Input {
+    let metadata = service.metadata.clone();
+    let mine = |object: &ObjectMeta| belongs(object, &metadata);
+    let children = Children {
+        headless_service: find(&stores.headless_services, &mine),
+        secret: find(&stores.secrets, &mine),
+        service_account: find(&stores.service_accounts, &mine),
+        role: find(&stores.roles, &mine),
+        role_binding: find(&stores.role_bindings, &mine),
+        stateful_set: find(&stores.stateful_sets, &mine).map(Box::new),
+        pod: find(&stores.pods, &mine),
+    };
+    let taken_names = others(&stores.headless_services, &mine)
+        .chain(others(&stores.stateful_sets, &mine))
+        .collect();
+    input(service, children, taken_names)
+}
+
+/// What the API server itself says about `service`. For what cannot be undone: making keys, removing things.
+pub(crate) async fn live(service: &Service, context: &Context) -> Result<Input, Error> {
+    let taken_names = cached(service.clone(), &context.stores).taken_names;
+    let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
+    let children = live_children(context, &selector(&service.name_any(), namespace)).await?;
+    Ok(input(service.clone(), children, taken_names))
+}
+
+/// The live objects that `selector` selects, as the children of one proxy.
+pub(crate) async fn live_children(context: &Context, selector: &str) -> Result<Children, Error> {
+    let namespace = &context.settings.namespace;
+    let client = &context.client;
+    Ok(Children {
+        headless_service: first::<Service>(client, namespace, selector).await?,
+        secret: first::<Secret>(client, namespace, selector).await?,
+        service_account: first::<ServiceAccount>(client, namespace, selector).await?,
+        role: first::<Role>(client, namespace, selector).await?,
+        role_binding: first::<RoleBinding>(client, namespace, selector).await?,
+        stateful_set: first::<StatefulSet>(client, namespace, selector).await?.map(Box::new),
+        pod: first::<Pod>(client, namespace, selector).await?,
+    })
+}
+
+fn input(service: Service, children: Children, taken_names: BTreeSet<String>) -> Input {
+    Input {
+        service,
+        children,
+        taken_names,
+        minted: None,
+        problem: None,
+        now: Time(Timestamp::now()),
+    }
+}
+
+fn belongs(object: &ObjectMeta, service: &ObjectMeta) -> bool {
+    let labels = object.labels.as_ref();
+    let has = |key: &str, value: Option<&str>| labels.and_then(|labels| labels.get(key)).map(String::as_str) == value;
+    has(label::PARENT_RESOURCE, service.name.as_deref())
+        && has(label::PARENT_RESOURCE_NAMESPACE, service.namespace.as_deref())
+        && has(label::PARENT_RESOURCE_TYPE, Some(label::PARENT_TYPE_SERVICE))
+}
+
+fn selector(name: &str, namespace: &str) -> String {
+    format!(
+        "{}={name},{}={namespace},{}={},{}",
+        label::PARENT_RESOURCE,
+        label::PARENT_RESOURCE_NAMESPACE,
+        label::PARENT_RESOURCE_TYPE,
+        label::PARENT_TYPE_SERVICE,
+        crate::watch::ours(),
+    )
+}
+
+fn find<K>(store: &Store<K>, mine: &dyn Fn(&ObjectMeta) -> bool) -> Option<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let mut found: Vec<_> = store.state().into_iter().filter(|object| mine(object.meta())).collect();
+    found.sort_by_key(|object| object.name_any());
+    found.first().map(|object| K::clone(object))
+}
+
+fn others<'a, K>(store: &Store<K>, mine: &'a dyn Fn(&ObjectMeta) -> bool) -> impl Iterator<Item = String> + use<'a, K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store
+        .state()
+        .into_iter()
+        .filter(|object| !mine(object.meta()))
+        .map(|object| object.name_any())
+}
+
+async fn first<K>(client: &Client, namespace: &str, selector: &str) -> Result<Option<K>, Error>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    K: Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let list = api
+        .list(&ListParams::default().labels(selector))
+        .await
+        .map_err(|cause| Error::kubernetes(format!("list {}s of a proxy", K::kind(&())), cause))?;
+    Ok(list.items.into_iter().min_by_key(kube::ResourceExt::name_any))
+}

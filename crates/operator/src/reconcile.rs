@@ -1,0 +1,237 @@
+//! One look at one Service: gather, plan, act, and tell once at the end.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use isthmus_contract::{condition::PROXY_READY, device_config::AuthKey};
+use isthmus_operator_core::service_proxy::{
+    self, Action, AuthKeyWanted, ControlProblem, Input, MintedKey, Plan, concerns, plan,
+};
+use isthmus_runtime::ErrorChain;
+use isthmus_tailnet_api as tailnet;
+use k8s_openapi::{
+    api::core::v1::Service,
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
+use kube::{ResourceExt as _, runtime::controller};
+
+use crate::{
+    context::Context,
+    error::{Class, Error},
+    events, gather,
+};
+
+/// How often a Service is looked at although nothing happened.
+const RESYNC: Duration = Duration::from_mins(10);
+/// Times a plan is made in one look: with a key it is made anew.
+const ROUNDS: usize = 3;
+
+/// Brings everything that belongs to `cached` to where it should be.
+pub(crate) async fn reconcile(cached: Arc<Service>, context: Arc<Context>) -> Result<controller::Action, Error> {
+    let started = Instant::now();
+    let uid = cached.uid().unwrap_or_default();
+    let result = look(&cached, &context).await;
+    let class = result.as_ref().err().map(Error::class);
+    let outcome = class.map_or("ok", Class::label);
+    context.metrics.reconciled(outcome, started.elapsed().as_secs_f64());
+    let refused = class == Some(Class::Tailnet(tailnet::Class::Credentials));
+    let failures = context.memory.note(&uid, class.is_some(), refused, Instant::now());
+    match result {
+        Ok(again) => Ok(controller::Action::requeue(again.unwrap_or(RESYNC))),
+        Err(error) => {
+            let pause = error.retry_after().unwrap_or_else(|| error.class().pause(failures));
+            tracing::warn!(error = %ErrorChain(&error), retry_seconds = pause.as_secs_f64(), "cannot reconcile a Service");
+            Ok(controller::Action::requeue(pause))
+        }
+    }
+}
+
+async fn look(cached: &Service, context: &Context) -> Result<Option<Duration>, Error> {
+    let service = context.memory.newest(cached);
+    let mut input = gather::cached(service, &context.stores);
+    let first = plan(&input, &context.settings);
+    if first.actions.iter().any(is_final) {
+        input = gather::live(&input.service, context).await?;
+    }
+    if context.memory.is_hopeless(input.service_uid(), Instant::now()) {
+        let message = "the tailnet has refused the operator's credentials for 15 minutes".to_owned();
+        input.problem = Some(ControlProblem {
+            message,
+            hopeless: true,
+        });
+    }
+    let existing = condition_of(&input.service).cloned();
+    let acted = act(&mut input, context).await;
+    if let Err(error) = &acted
+        && error.concerns_owner()
+        && !input.problem.as_ref().is_some_and(|problem| problem.hopeless)
+    {
+        input.problem = Some(ControlProblem {
+            message: ErrorChain(error).to_string(),
+            hopeless: false,
+        });
+    }
+    match acted {
+        Err(error) if !error.concerns_owner() => Err(error),
+        acted => {
+            let again = tell(&mut input, existing.as_ref(), context).await?;
+            let notes = acted?;
+            for note in &notes {
+                events::publish(&context.client, &context.instance, &input.service, note).await;
+            }
+            Ok(again)
+        }
+    }
+}
+
+/// Whether an action cannot be undone and so must not rest on a cache that lags.
+const fn is_final(action: &Action) -> bool {
+    match action {
+        Action::MintAuthKey(_)
+        | Action::RevokeAuthKey(_)
+        | Action::DeleteDevice(_)
+        | Action::Delete(_)
+        | Action::ReleaseFinalizer => true,
+        Action::HoldFinalizer | Action::PatchSpec(_) | Action::Apply(_) => false,
+    }
+}
+
+/// Carries out plans until one needs no new key. Gives back what people should hear.
+async fn act(input: &mut Input, context: &Context) -> Result<Vec<service_proxy::Note>, Error> {
+    let mut notes = Vec::new();
+    for _ in 0..ROUNDS {
+        let plan = plan(input, &context.settings);
+        notes.extend(plan.notes.clone());
+        let mut minted = false;
+        for action in &plan.actions {
+            perform(action, input, context).await?;
+            context.metrics.acted(action);
+            minted |= matches!(action, Action::MintAuthKey(_));
+        }
+        if !minted {
+            break;
+        }
+    }
+    Ok(notes)
+}
+
+async fn perform(action: &Action, input: &mut Input, context: &Context) -> Result<(), Error> {
+    match action {
+        Action::HoldFinalizer => keep(
+            input,
+            context,
+            context.writer.set_finalizer(&input.service, true).await?,
+        ),
+        Action::ReleaseFinalizer => {
+            let released = context.writer.set_finalizer(&input.service, false).await?;
+            keep(input, context, released);
+            if input.is_deleted() {
+                context.memory.forget(input.service_uid());
+            }
+        }
+        Action::PatchSpec(patch) => {
+            let patched = context.writer.patch_user_spec(&input.service, patch).await?;
+            keep(input, context, patched);
+        }
+        Action::Apply(child) => {
+            tracing::info!(kind = child.kind(), name = ?child.metadata().name, "applying");
+            input.children.absorb(context.writer.apply_child(child).await?);
+        }
+        Action::Delete(child) => {
+            tracing::info!(kind = child.kind(), name = ?child.metadata().name, "deleting");
+            context.writer.delete_child(child).await?;
+            input.children.lose(child);
+        }
+        Action::MintAuthKey(wanted) => input.minted = Some(mint(wanted, context).await?),
+        Action::RevokeAuthKey(id) => gone_is_fine(context.tailnet.delete_key(id).await)?,
+        Action::DeleteDevice(id) => {
+            tracing::info!(device = id, "removing a device from the tailnet");
+            gone_is_fine(context.tailnet.delete_device(id).await)?;
+        }
+    }
+    Ok(())
+}
+
+fn keep(input: &mut Input, context: &Context, written: Service) {
+    context.memory.wrote(&written);
+    input.service = written;
+}
+
+fn gone_is_fine(result: Result<(), tailnet::Error>) -> Result<(), tailnet::Error> {
+    match result {
+        Err(error) if error.class() == tailnet::Class::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+async fn mint(wanted: &AuthKeyWanted, context: &Context) -> Result<MintedKey, Error> {
+    let request = tailnet::AuthKeyRequest {
+        tags: wanted.tags.clone(),
+        expiry: wanted.life,
+        description: wanted.description.clone(),
+    };
+    let now = Timestamp::now();
+    let key = context.tailnet.create_auth_key(&request).await?;
+    tracing::info!(key_id = key.id, description = wanted.description, "made an auth key");
+    let life = wanted.life.as_secs().cast_signed();
+    let expires = Timestamp::from_second(now.as_second().saturating_add(life)).unwrap_or(now);
+    Ok(MintedKey {
+        id: key.id,
+        key: AuthKey::new(key.key.expose()),
+        expires: Time(expires),
+    })
+}
+
+/// Writes the condition and publishes news, if there are any. The one place that writes a status.
+async fn tell(input: &mut Input, existing: Option<&Condition>, context: &Context) -> Result<Option<Duration>, Error> {
+    let plan = plan(input, &context.settings);
+    let generation = input.service.metadata.generation;
+    let condition = plan.condition(existing, generation, &input.now);
+    let goes_away = plan.verdict.is_none() && existing.is_some() && !input.is_deleted();
+    if condition.is_some() || goes_away {
+        if let Some(written) = context
+            .writer
+            .apply_condition(&input.service, condition.as_ref())
+            .await?
+        {
+            keep(input, context, written);
+        }
+        context.metrics.wrote_condition();
+    }
+    for note in news(&plan, existing) {
+        events::publish(&context.client, &context.instance, &input.service, &note).await;
+    }
+    Ok(plan.again_after)
+}
+
+/// What the verdict has to say; notes of the plan were collected while acting.
+fn news(plan: &Plan, existing: Option<&Condition>) -> Vec<service_proxy::Note> {
+    let verdict_only = Plan {
+        notes: Vec::new(),
+        ..plan.clone()
+    };
+    verdict_only.news(existing)
+}
+
+fn condition_of(service: &Service) -> Option<&Condition> {
+    service
+        .status
+        .as_ref()?
+        .conditions
+        .as_ref()?
+        .iter()
+        .find(|condition| condition.type_ == PROXY_READY)
+}
+
+/// Whether a Service may need anything at all: most Services of a cluster do not.
+pub(crate) fn is_of_interest(service: &Service) -> bool {
+    concerns(service)
+        || service
+            .finalizers()
+            .iter()
+            .any(|name| name == isthmus_contract::finalizer::DEVICE)
+        || condition_of(service).is_some()
+}

@@ -1,0 +1,141 @@
+//! What can go wrong with a request, by who can do something about it.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::{credentials::CredentialsError, http::TransportError};
+
+/// A request to the management API failed. `action` says what was attempted, for example "delete device n123".
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The thing asked for does not exist.
+    #[error("cannot {action}: the tailnet does not have it")]
+    NotFound {
+        /// What was attempted.
+        action: String,
+    },
+    /// The OAuth client or its token was not accepted.
+    #[error("cannot {action}: the tailnet refused the OAuth client ({message}); check client id and secret")]
+    Unauthorized {
+        /// What was attempted.
+        action: String,
+        /// The server's words.
+        message: String,
+    },
+    /// The OAuth client may not do this.
+    #[error(
+        "cannot {action}: the OAuth client lacks the right ({message}); it needs the scopes auth_keys and devices:core, and a tag that owns the proxies' tags"
+    )]
+    Forbidden {
+        /// What was attempted.
+        action: String,
+        /// The server's words.
+        message: String,
+    },
+    /// Too many requests.
+    #[error("cannot {action} yet: the tailnet limits the rate of requests")]
+    RateLimited {
+        /// What was attempted.
+        action: String,
+        /// How long the server asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The server does not accept this request, and will not later.
+    #[error("cannot {action}: the tailnet answered {status} ({message})")]
+    Refused {
+        /// What was attempted.
+        action: String,
+        /// The HTTP status.
+        status: StatusCode,
+        /// The server's words.
+        message: String,
+    },
+    /// The server failed.
+    #[error("cannot {action}: the tailnet's server failed with {status} ({message})")]
+    Server {
+        /// What was attempted.
+        action: String,
+        /// The HTTP status.
+        status: StatusCode,
+        /// The server's words.
+        message: String,
+    },
+    /// The answer was not what the API promises.
+    #[error("cannot {action}: the tailnet's answer has an unexpected shape")]
+    Answer {
+        /// What was attempted.
+        action: String,
+        /// What did not fit.
+        #[source]
+        cause: serde_json::Error,
+    },
+    /// No answer.
+    #[error("cannot {action}: the tailnet's server does not answer")]
+    Transport {
+        /// What was attempted.
+        action: String,
+        /// How the connection failed.
+        #[source]
+        cause: TransportError,
+    },
+    /// The OAuth client is not at hand.
+    #[error("cannot {action}: no OAuth credentials")]
+    Credentials {
+        /// What was attempted.
+        action: String,
+        /// Which file could not be read.
+        #[source]
+        cause: CredentialsError,
+    },
+}
+
+/// Kinds of failures, by what the caller should do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// It is gone: for a deletion that is success.
+    NotFound,
+    /// Somebody has to mend the OAuth client.
+    Credentials,
+    /// Wait, then try again.
+    RateLimited,
+    /// The request itself is wrong; somebody has to change it.
+    Refused,
+    /// The server is away or broken; try again with growing pauses.
+    Unavailable,
+}
+
+impl Class {
+    /// The label of this class in metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::NotFound => "tailnet_not_found",
+            Self::Credentials => "tailnet_credentials",
+            Self::RateLimited => "tailnet_rate_limited",
+            Self::Refused => "tailnet_refused",
+            Self::Unavailable => "tailnet_unavailable",
+        }
+    }
+}
+
+impl Error {
+    /// What kind of failure this is.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::NotFound { .. } => Class::NotFound,
+            Self::Unauthorized { .. } | Self::Forbidden { .. } | Self::Credentials { .. } => Class::Credentials,
+            Self::RateLimited { .. } => Class::RateLimited,
+            Self::Refused { .. } => Class::Refused,
+            Self::Server { .. } | Self::Answer { .. } | Self::Transport { .. } => Class::Unavailable,
+        }
+    }
+
+    /// How long the server asked to wait.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        if let Self::RateLimited { retry_after, .. } = self {
+            *retry_after
+        } else {
+            None
+        }
+    }
+}
