@@ -1,3 +1,45 @@
 //! The one binary of Isthmus.
 
-fn main() {}
+mod operator;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use isthmus_runtime::{
+    ErrorChain,
+    log::{self, Format},
+};
+use tokio::runtime;
+
+/// Joins a Kubernetes cluster and a tailnet.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watches a cluster and gives Services their proxies
+    Operator(operator::Arguments),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Changes nothing when the command got as far as its own log settings.
+            let _ = log::init("info", Format::Text);
+            tracing::error!(error = %ErrorChain(error.as_ref()), "ended by an error");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    match command {
+        Command::Operator(arguments) => runtime.block_on(operator::run(arguments)),
+    }
+}

@@ -12,6 +12,6 @@ mod test_objects;
 mod user_spec;
 
 pub use input::{Child, Children, ControlProblem, Input, MintedKey};
-pub use intent::{Direction, Intent, Problem, Wanted, concerns};
+pub use intent::{Direction, Intent, Problem, Wanted, concerns, is_tag};
 pub use plan::{Action, AuthKeyWanted, Note, NoteKind, Plan, key_description_prefix, plan};
 pub use user_spec::{SpecPatch, is_redirected};

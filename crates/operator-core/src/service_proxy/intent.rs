@@ -288,7 +288,7 @@ fn tags(service: &Service, settings: &Settings) -> Result<Vec<String>, Problem> 
 }
 
 /// Whether `text` is an ACL tag: `tag:`, a letter, then letters, digits and dashes.
-pub(crate) fn is_tag(text: &str) -> bool {
+pub fn is_tag(text: &str) -> bool {
     let Some(name) = text.strip_prefix("tag:") else {
         return false;
     };

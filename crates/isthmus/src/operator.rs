@@ -1,0 +1,138 @@
+//! `isthmus operator`: reads the environment and runs the operator.
+
+use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use isthmus_operator_core::{cluster_domain, service_proxy::is_tag, settings::Settings};
+use isthmus_runtime::{
+    Shutdown,
+    log::{self, Format},
+};
+use isthmus_tailnet_api as tailnet;
+
+/// Where the kubelet puts the namespace of a Pod.
+const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// How long one request to the tailnet's API may take.
+const TAILNET_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Serves the Services of a cluster: gives each that asks for it a proxy on the tailnet.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Namespace of the operator and its proxies; that of its Pod by default
+    #[arg(long, env = "OPERATOR_NAMESPACE")]
+    namespace: Option<String>,
+    /// `info`, `debug`, `dev` (debug for people), or directives such as `info,isthmus_operator=debug`
+    #[arg(long, env = "OPERATOR_LOGGING", default_value = "info")]
+    logging: String,
+    /// URL of the control server, with an IP address as its host
+    #[arg(long, env = "OPERATOR_LOGIN_SERVER")]
+    login_server: String,
+    /// File with the id of the OAuth client
+    #[arg(long, env = "CLIENT_ID_FILE")]
+    client_id_file: PathBuf,
+    /// File with the secret of the OAuth client
+    #[arg(long, env = "CLIENT_SECRET_FILE")]
+    client_secret_file: PathBuf,
+    /// Image of the proxies
+    #[arg(long, env = "PROXY_IMAGE")]
+    proxy_image: String,
+    /// Pull policy of that image: `Always`, `IfNotPresent` or `Never`; the cluster's default if not given
+    #[arg(long, env = "PROXY_IMAGE_PULL_POLICY")]
+    proxy_image_pull_policy: Option<String>,
+    /// Tags of devices whose Services name none
+    #[arg(long, env = "PROXY_TAGS", default_value = "tag:k8s", value_delimiter = ',')]
+    proxy_tags: Vec<String>,
+    /// Priority class of the proxies' Pods
+    #[arg(long, env = "PROXY_PRIORITY_CLASS_NAME")]
+    proxy_priority_class: Option<String>,
+    /// DNS domain of the cluster; found in /etc/resolv.conf by default
+    #[arg(long, env = "CLUSTER_DOMAIN")]
+    cluster_domain: Option<String>,
+    /// Certificate authorities to believe beside the public ones, a PEM file
+    #[arg(long, env = "SSL_CERT_FILE")]
+    extra_authorities: Option<PathBuf>,
+    /// Where health and metrics are served
+    #[arg(long, env = "OPERATOR_LISTEN", default_value = "[::]:8080")]
+    listen: SocketAddr,
+    /// Name of this replica
+    #[arg(long, env = "POD_NAME", default_value = "operator")]
+    pod_name: String,
+}
+
+/// Runs the operator until SIGTERM or SIGINT.
+pub(crate) async fn run(arguments: Arguments) -> Result<()> {
+    match arguments.logging.as_str() {
+        "dev" => log::init("debug", Format::Text)?,
+        filter => log::init(filter, Format::Json)?,
+    }
+    let shutdown = Shutdown::new();
+    shutdown.begin_on_signals().context("cannot install signal handlers")?;
+    let client = kube::Client::try_default()
+        .await
+        .context("cannot find the Kubernetes API server")?;
+    let config = config(arguments)?;
+    isthmus_operator::run(client, config, shutdown).await?;
+    Ok(())
+}
+
+fn config(arguments: Arguments) -> Result<isthmus_operator::Config> {
+    let login_server = arguments.login_server.trim_end_matches('/').to_owned();
+    Ok(isthmus_operator::Config {
+        tailnet: tailnet_client(&arguments, &login_server)?,
+        listen: arguments.listen,
+        instance: arguments.pod_name.clone(),
+        settings: settings(arguments, login_server)?,
+    })
+}
+
+fn tailnet_client(arguments: &Arguments, base_url: &str) -> Result<tailnet::Client> {
+    let authorities = arguments.extra_authorities.as_ref().map(|path| {
+        fs::read(path).with_context(|| format!("cannot read certificate authorities from {}", path.display()))
+    });
+    let config = tailnet::Config {
+        base_url: base_url.to_owned(),
+        credentials: tailnet::Credentials::Files {
+            client_id: arguments.client_id_file.clone(),
+            client_secret: arguments.client_secret_file.clone(),
+        },
+        user_agent: concat!("isthmus-operator/", env!("CARGO_PKG_VERSION")).to_owned(),
+        timeout: TAILNET_TIMEOUT,
+        tls: tailnet::client_config(authorities.transpose()?.as_deref())?,
+    };
+    Ok(tailnet::Client::new(config)?)
+}
+
+fn settings(arguments: Arguments, login_server: String) -> Result<Settings> {
+    let namespace = match arguments.namespace {
+        Some(namespace) => namespace,
+        None => fs::read_to_string(NAMESPACE_FILE)
+            .context("cannot tell the operator's namespace: set OPERATOR_NAMESPACE")?
+            .trim()
+            .to_owned(),
+    };
+    let proxy_tags: Vec<String> = arguments.proxy_tags.iter().map(|tag| tag.trim().to_owned()).collect();
+    for tag in &proxy_tags {
+        ensure!(
+            is_tag(tag),
+            "PROXY_TAGS has `{tag}`, which is not a tag: write tag: and a name, such as tag:k8s"
+        );
+    }
+    let found = || cluster_domain::from_resolv_conf(&fs::read_to_string(RESOLV_CONF).unwrap_or_default(), &namespace);
+    let cluster_domain = non_empty(arguments.cluster_domain).or_else(found);
+    Ok(Settings {
+        proxy_image: arguments.proxy_image,
+        proxy_image_pull_policy: non_empty(arguments.proxy_image_pull_policy),
+        proxy_priority_class: non_empty(arguments.proxy_priority_class),
+        proxy_tags,
+        login_server,
+        cluster_domain: cluster_domain.unwrap_or_else(|| cluster_domain::DEFAULT.to_owned()),
+        cluster_id: String::new(),
+        namespace,
+    })
+}
+
+/// An environment variable that is set to nothing counts as not set.
+fn non_empty(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
