@@ -12,7 +12,7 @@ use isthmus_cluster::{target_folder, workspace_folder};
 use crate::process::say;
 
 /// The name of the image unless another is asked for.
-const REFERENCE: &str = "isthmus.local/isthmus:dev";
+const REFERENCE: &str = "isthmus:dev";
 
 /// The platform of the program: linked statically, it needs no file beside itself.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -28,14 +28,23 @@ pub(crate) struct ImageArgs {
     output: Option<PathBuf>,
 }
 
+/// What a build of the image gives.
+pub(crate) struct Built {
+    /// The program by itself.
+    pub(crate) program: PathBuf,
+    /// The image file.
+    pub(crate) image: PathBuf,
+}
+
 /// Builds the image under its usual name to its usual place.
-pub(crate) fn build_default() -> Result<()> {
-    build(REFERENCE, &default_output())
+pub(crate) fn build_default() -> Result<Built> {
+    build(REFERENCE, default_output())
 }
 
 /// Builds the program and writes the image.
 pub(crate) fn run(args: &ImageArgs) -> Result<()> {
-    build(&args.reference, &args.output.clone().unwrap_or_else(default_output))
+    build(&args.reference, args.output.clone().unwrap_or_else(default_output))?;
+    Ok(())
 }
 
 fn default_output() -> PathBuf {
@@ -43,20 +52,20 @@ fn default_output() -> PathBuf {
 }
 
 /// Builds the program and writes the image under this name to this file.
-pub(crate) fn build(reference: &str, output: &Path) -> Result<()> {
+fn build(reference: &str, output: PathBuf) -> Result<Built> {
     let program = build_program()?;
     let image = compose(reference, &program)?;
     if let Some(folder) = output.parent() {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     }
-    let written = image.write(output)?;
+    let written = image.write(&output)?;
     say(&format!(
         "{reference} {} {} bytes: {}",
         written.digest,
         written.size,
         output.display()
     ));
-    Ok(())
+    Ok(Built { program, image: output })
 }
 
 fn build_program() -> Result<PathBuf> {

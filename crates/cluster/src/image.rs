@@ -43,10 +43,11 @@ enum Entry {
 }
 
 impl Image {
-    /// An empty image that is called `reference` and runs `entrypoint`.
+    /// An empty image that is called `reference` and runs `entrypoint`. A name without a registry gets the one that a
+    /// kubelet adds to it.
     pub fn new(reference: &str, entrypoint: &[&str]) -> Self {
         Self {
-            reference: reference.to_owned(),
+            reference: complete_reference(reference),
             entrypoint: entrypoint.iter().map(|word| (*word).to_owned()).collect(),
             entries: BTreeMap::new(),
         }
@@ -211,6 +212,15 @@ impl Image {
         }
         self.entries.insert(path, entry);
         Ok(())
+    }
+}
+
+/// The name as a kubelet asks for it: `isthmus:dev` means `docker.io/library/isthmus:dev`.
+fn complete_reference(reference: &str) -> String {
+    match reference.split_once('/') {
+        None => format!("docker.io/library/{reference}"),
+        Some((first, _)) if first == "localhost" || first.contains(['.', ':']) => reference.to_owned(),
+        Some(_) => format!("docker.io/{reference}"),
     }
 }
 

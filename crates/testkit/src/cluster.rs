@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use isthmus_cluster::{Cluster, ClusterSpec, default_state_folder};
+use isthmus_cluster::{Cluster, ClusterSpec, default_state_folder, target_folder};
 use nix::unistd::Uid;
 
 pub use namespace::TestNamespace;
@@ -62,6 +62,16 @@ impl SharedCluster {
     /// The cluster itself.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// Loads the image `isthmus:dev` that `cargo xtask image` wrote.
+    ///
+    /// # Panics
+    /// When it was not written or cannot be loaded.
+    pub fn load_isthmus(&self) {
+        let image = target_folder().join("image/isthmus.tar");
+        let loaded = self.cluster.load(&image);
+        loaded.unwrap_or_else(|error| panic!("{error:#}; `cargo xtask image` writes the image"));
     }
 
     /// The administrator's kubeconfig.

@@ -9,6 +9,7 @@ pub mod apiserver;
 pub mod cluster;
 pub mod netns;
 pub mod require;
+pub mod tailnet;
 pub mod wait;
 pub mod workload;
 pub mod world;

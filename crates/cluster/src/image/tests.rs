@@ -91,3 +91,11 @@ fn path_that_climbs_up_is_refused() {
     assert!(image.add_content("/../etc/passwd", 0o644, "").is_err());
     assert!(image.add_content("etc/passwd", 0o644, "").is_err());
 }
+
+#[test]
+fn name_without_a_registry_is_completed_as_a_kubelet_does() {
+    assert_eq!(complete_reference("isthmus:dev"), "docker.io/library/isthmus:dev");
+    assert_eq!(complete_reference("me/isthmus:dev"), "docker.io/me/isthmus:dev");
+    assert_eq!(complete_reference("isthmus.local/pause:1"), "isthmus.local/pause:1");
+    assert_eq!(complete_reference("localhost/isthmus:1"), "localhost/isthmus:1");
+}
