@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod cluster;
 mod debian;
+mod demo;
 mod image;
 mod process;
 mod test;
@@ -24,6 +25,8 @@ enum Command {
     /// Run the local two-node cluster
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
+    /// Show a cluster and a tailnet reaching each other
+    Demo(demo::Options),
     /// Build the container image of isthmus
     Image(image::ImageArgs),
     /// Run the tests: all tiers, or the named ones
@@ -35,6 +38,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Cluster(command) => cluster::run(command),
+        Command::Demo(options) => demo::run(&options),
         Command::Image(arguments) => image::run(&arguments),
         Command::Test(options) => test::run(&options),
         Command::Tidy => tidy::run(),

@@ -1,0 +1,56 @@
+//! `cargo xtask demo`: a cluster and a tailnet, and what each reaches of the other.
+
+mod cases;
+mod report;
+mod stage;
+
+use std::thread;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+
+use self::report::Row;
+use self::stage::Stage;
+use crate::process::say;
+
+/// How to run the demo.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// End when every case was shown, and leave nothing behind
+    #[arg(long)]
+    once: bool,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Sets the stage, shows every case, and stays until it is interrupted.
+///
+/// # Errors
+/// When something does not start, or a case does not show what it claims.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let mut stage = Stage::set()?;
+    let rows = show(&stage);
+    match &rows {
+        Ok(rows) => report::print(rows, options.json),
+        Err(_) => stage.dump(),
+    }
+    if options.once || rows.is_err() {
+        stage.strike()?;
+    }
+    let rows = rows?;
+    let failed: Vec<&str> = rows.iter().filter(|row| !row.holds()).map(|row| row.case).collect();
+    ensure!(failed.is_empty(), "these cases do not hold: {}", failed.join("; "));
+    if !options.once {
+        say(&stage.invitation(&rows));
+        loop {
+            thread::park();
+        }
+    }
+    Ok(())
+}
+
+fn show(stage: &Stage) -> Result<Vec<Row>> {
+    stage.install_operator()?;
+    Ok(vec![cases::show_expose(stage)?, cases::show_egress(stage)?])
+}

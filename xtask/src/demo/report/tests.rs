@@ -1,0 +1,53 @@
+use super::*;
+
+fn row() -> Row {
+    Row {
+        case: "a case",
+        before: "curl http://10.96.0.9/: no route".to_owned(),
+        failed_before: true,
+        request: "curl http://100.64.0.3/".to_owned(),
+        received: "ab".repeat(32),
+        expected: "ab".repeat(32),
+        peer: "10.244.1.5".to_owned(),
+        ready_s: 3.25,
+        first_byte_s: 4.0,
+    }
+}
+
+#[test]
+fn case_holds_when_control_failed_and_content_is_the_same() {
+    assert!(row().holds());
+    assert!(
+        !Row {
+            failed_before: false,
+            ..row()
+        }
+        .holds()
+    );
+    assert!(
+        !Row {
+            received: "cd".repeat(32),
+            ..row()
+        }
+        .holds()
+    );
+}
+
+#[test]
+fn table_says_aloud_what_does_not_hold() {
+    let text = render_table(&[Row {
+        failed_before: false,
+        ..row()
+    }]);
+    assert!(
+        text.contains("FAILED a case") && text.contains("ANSWERED, but must not"),
+        "{text}"
+    );
+}
+
+#[test]
+fn json_has_the_same_as_the_table() {
+    let rows: serde_json::Value = serde_json::from_str(&render_json(&[row()])).unwrap();
+    assert_eq!(rows[0]["peer"], "10.244.1.5");
+    assert_eq!(rows[0]["ready_s"], 3.25);
+}

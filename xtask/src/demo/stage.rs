@@ -1,0 +1,268 @@
+//! What the cases are shown on: a cluster, a tailnet, a laptop and a database host, and the operator.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{io::Write, thread};
+
+use anyhow::{Context, Result, bail, ensure};
+use isthmus_cluster::{Cluster, ClusterSpec, target_folder, workspace_folder};
+use isthmus_testkit::netns::{Namespace, Process};
+use isthmus_testkit::tailnet::{Member, Tailnet};
+use isthmus_testkit::workload;
+use isthmus_testkit::world::World;
+use serde_json::{Value, json};
+
+use super::report::Row;
+use crate::process::say;
+use crate::{debian, image};
+
+/// How long anything may take to come about.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Everything that the demo started.
+pub(super) struct Stage {
+    cluster: Cluster,
+    tailnet: Tailnet,
+    pub(super) laptop: Member,
+    pub(super) database: Member,
+    _redis: Process,
+    _world: World,
+}
+
+impl Stage {
+    /// Builds what is missing and starts all but the operator. The cluster is the demo's own and always a new one.
+    pub(super) fn set() -> Result<Self> {
+        debian::ensure_packages(&isthmus_cluster::missing_packages())?;
+        debian::ensure_packages(&workload::missing_packages())?;
+        let built = image::build_default()?;
+        let spec = ClusterSpec::in_free_slot(&target_folder().join("cluster-demo"))?;
+        Cluster::handle(&spec).down()?;
+        let cluster = Cluster::up(&ClusterSpec::in_free_slot(&spec.state)?, &say)?;
+        for image in [built.image, workload::write_image()?, workload::write_busybox_image()?] {
+            cluster.load(&image)?;
+        }
+        let world = World::around(&cluster);
+        let folder = spec.state.join("tailnet");
+        remove(&folder)?;
+        let tailnet = Tailnet::start(world.host("tailnet", 2), &built.program, &folder)?;
+        say(&format!("a tailnet runs at {}", tailnet.login_server()));
+        let laptop = tailnet.join(world.host("laptop", 3), "laptop")?;
+        let database = tailnet.join(world.host("database", 4), "database")?;
+        say(&format!(
+            "laptop {} and database {} are on it",
+            laptop.address, database.address
+        ));
+        let redis = start_redis(&database.host.namespace, &folder)?;
+        Ok(Self {
+            cluster,
+            tailnet,
+            laptop,
+            database,
+            _redis: redis,
+            _world: world,
+        })
+    }
+
+    /// Applies the operator with the credentials of the tailnet, and waits until it is ready.
+    pub(super) fn install_operator(&self) -> Result<()> {
+        let settings = json!({"apiVersion": "v1", "kind": "List", "items": [
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "operator", "namespace": "isthmus"},
+                "data": {"login-server": self.tailnet.login_server()}},
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "operator-oauth", "namespace": "isthmus"},
+                "stringData": {"client_id": self.tailnet.client_id(), "client_secret": self.tailnet.client_secret()}},
+        ]});
+        self.kubectl(&[
+            "apply",
+            "-f",
+            &workspace_folder().join("deploy/manifests").display().to_string(),
+        ])?;
+        self.apply(&settings.to_string())?;
+        self.kubectl(&[
+            "-n",
+            "isthmus",
+            "rollout",
+            "status",
+            "deployment/operator",
+            "--timeout=120s",
+        ])?;
+        say("the operator is ready");
+        Ok(())
+    }
+
+    /// The text of an example of the repository.
+    pub(super) fn example(file: &str) -> Result<String> {
+        let path = workspace_folder().join("deploy/examples").join(file);
+        fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
+    }
+
+    /// Runs `kubectl` and returns what it printed.
+    pub(super) fn kubectl(&self, args: &[&str]) -> Result<String> {
+        let output = self
+            .cluster
+            .kubectl()
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .context("run kubectl")?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "kubectl {} failed: {}",
+            args.join(" "),
+            complaint.trim()
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Applies YAML documents.
+    pub(super) fn apply(&self, documents: &str) -> Result<()> {
+        let mut command = self.cluster.kubectl();
+        command
+            .args(["apply", "-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().context("run kubectl apply")?;
+        let mut input = child.stdin.take().context("take the input of kubectl")?;
+        input
+            .write_all(documents.as_bytes())
+            .context("hand documents to kubectl")?;
+        drop(input);
+        let output = child.wait_with_output().context("wait for kubectl apply")?;
+        ensure!(
+            output.status.success(),
+            "apply failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(())
+    }
+
+    /// Whether the proxy of a Service in the namespace `default` is ready, as its condition says.
+    pub(super) fn proxy_is_ready(&self, service: &str) -> Result<bool> {
+        let service = self.kubectl(&["get", "service", service, "-o", "json"])?;
+        let service: Value = serde_json::from_str(&service).context("understand the Service")?;
+        let conditions = service["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        Ok(conditions
+            .iter()
+            .any(|one| one["type"] == "TailscaleProxyReady" && one["status"] == "True"))
+    }
+
+    /// The tailnet address of a device.
+    pub(super) fn address_of(&self, device: &str) -> Result<Option<String>> {
+        self.tailnet.address_of(device)
+    }
+
+    /// What to try while the stage stands, and how to end it.
+    pub(super) fn invitation(&self, rows: &[Row]) -> String {
+        let (kubeconfig, bin) = (self.cluster.kubeconfig(), self.cluster.spec().state.join("bin/kubectl"));
+        let requests: Vec<&str> = rows.iter().map(|row| row.request.as_str()).collect();
+        format!(
+            "
+Everything stays up. Try, in another terminal as root:
+  export KUBECONFIG={}
+  {} get services,statefulsets,pods -A
+  {}
+Enter the laptop:   nsenter --net={}
+Enter the database: nsenter --net={}
+Ctrl-C ends the tailnet; the next `cargo xtask demo` starts anew and `cargo xtask demo --once` also ends the cluster.",
+            kubeconfig.display(),
+            bin.display(),
+            requests.join("\n  "),
+            self.laptop.host.namespace.path(),
+            self.database.host.namespace.path(),
+        )
+    }
+
+    /// Prints what helps to find out why a case failed.
+    pub(super) fn dump(&self) {
+        let pods = ["get", "services,statefulsets,pods", "-A", "-o", "wide"];
+        let logs = ["-n", "isthmus", "logs", "--all-containers", "--prefix", "--tail=40"];
+        let operator = [&logs[..], &["deployment/operator"]].concat();
+        let proxies = [&logs[..], &["-l", "tailscale.com/managed=true"]].concat();
+        for args in [
+            &pods[..],
+            &["get", "events", "-A", "--sort-by=.lastTimestamp"],
+            &operator,
+            &proxies,
+        ] {
+            match self.kubectl(args) {
+                Ok(text) => say(&format!("# kubectl {}\n{text}", args.join(" "))),
+                Err(error) => say(&format!("{error:#}")),
+            }
+        }
+        for log in [&self.laptop.log, &self.database.log] {
+            say(&format!(
+                "# {}\n{}",
+                log.display(),
+                fs::read_to_string(log).unwrap_or_default()
+            ));
+        }
+    }
+
+    /// Ends the cluster; the rest ends with this process.
+    pub(super) fn strike(&mut self) -> Result<()> {
+        self.cluster.down()
+    }
+}
+
+/// Calls until there is a value, or an error, or the patience is over.
+pub(super) fn until<T>(what: &str, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = probe()? {
+            return Ok(value);
+        }
+        if Instant::now() > deadline {
+            bail!("waited {PATIENCE:?} for {what} in vain");
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Runs a program on a host; what it printed, or what it complained about.
+pub(super) fn run_on(namespace: &Namespace, program: &str, args: &[&str]) -> Result<Vec<u8>, String> {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let output = namespace.spawn(command).output();
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    }
+}
+
+/// A key-value server as the distribution ships it, which answers everybody who reaches it.
+fn start_redis(namespace: &Namespace, folder: &std::path::Path) -> Result<Process> {
+    let mut command = Command::new("redis-server");
+    command
+        .args([
+            "--port",
+            "6379",
+            "--bind",
+            "0.0.0.0",
+            "--protected-mode",
+            "no",
+            "--save",
+            "",
+            "--dir",
+        ])
+        .arg(folder)
+        .stdin(Stdio::null())
+        .stdout(fs::File::create(folder.join("redis.log")).context("open the log of redis")?);
+    let process = namespace.spawn(command);
+    until("redis to answer", || Ok(run_on(namespace, "redis-cli", &["ping"]).ok()))?;
+    Ok(process)
+}
+
+fn remove(folder: &PathBuf) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
+    }
+    Ok(())
+}
