@@ -1,6 +1,7 @@
 //! The one binary of Isthmus.
 
 mod operator;
+mod tailbox;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,8 @@ struct Arguments {
 enum Command {
     /// Watches a cluster and gives Services their proxies
     Operator(operator::Arguments),
+    /// Runs a tailnet for demos and tests: control server and management API, not for production
+    Tailbox(tailbox::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -41,5 +44,6 @@ fn run(command: Command) -> anyhow::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     match command {
         Command::Operator(arguments) => runtime.block_on(operator::run(arguments)),
+        Command::Tailbox(arguments) => runtime.block_on(tailbox::run(arguments)),
     }
 }

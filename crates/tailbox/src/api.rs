@@ -1,0 +1,43 @@
+//! The management API, version 2: OAuth tokens, keys, devices.
+//!
+//! Errors are JSON objects with a `message`; callers go by the status. What this server does not have answers 404 in
+//! the same form, so that callers can tell "no such feature" from a broken server.
+
+mod access;
+mod devices;
+mod error;
+mod keys;
+mod token;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use crate::shared::Shared;
+use error::ApiError;
+
+/// The paths of the API, and the answer to all paths that nobody serves.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/api/v2/oauth/token", post(token::issue))
+        .route("/api/v2/tailnet/{tailnet}/keys", get(keys::list).post(keys::create))
+        .route(
+            "/api/v2/tailnet/{tailnet}/keys/{id}",
+            get(keys::read).delete(keys::delete),
+        )
+        .route("/api/v2/tailnet/{tailnet}/devices", get(devices::list))
+        .route("/api/v2/device/{id}", get(devices::read).delete(devices::delete))
+        .fallback(async || ApiError::not_found("there is no such path here"))
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        .with_state(shared)
+}
+
+/// The tailnet of a path must be this one: `-` or its domain.
+fn check_tailnet(shared: &Shared, tailnet: &str) -> Result<(), ApiError> {
+    if tailnet == "-" || tailnet == shared.tailnet.domain {
+        Ok(())
+    } else {
+        Err(ApiError::not_found("there is no such tailnet here; use -"))
+    }
+}

@@ -1,0 +1,109 @@
+//! Map streams: full maps on every change, keep-alives between them.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use isthmus_tailnet_wire::control::{MapResponse, NodeId};
+use isthmus_tailnet_wire::framing::encode_frame;
+use isthmus_tailnet_wire::keys::NodeKey;
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::shared::{Connected, Shared};
+use crate::state::MapSession;
+
+/// How long to wait after a change for those that come with it: a registration is followed by an update at once.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Compression level of zstd: the fastest.
+const LEVEL: i32 = 1;
+
+/// What one client is sent.
+pub(crate) struct Feed {
+    shared: Arc<Shared>,
+    node: NodeId,
+    /// The key the stream was asked for with. When the node changes its key, the stream ends.
+    node_key: NodeKey,
+    compress: bool,
+    session: MapSession,
+    changes: watch::Receiver<u64>,
+    pending: VecDeque<MapResponse>,
+    _connected: Connected,
+}
+
+impl Feed {
+    /// A stream for a node, which counts as connected from now on.
+    pub(crate) fn new(shared: &Arc<Shared>, node: NodeId, node_key: NodeKey, compress: bool) -> Self {
+        let connected = shared.connect(node);
+        let mut changes = shared.changes();
+        changes.mark_changed();
+        Self {
+            shared: Arc::clone(shared),
+            node,
+            node_key,
+            compress,
+            session: MapSession::default(),
+            changes,
+            pending: VecDeque::new(),
+            _connected: connected,
+        }
+    }
+
+    /// The frames as a response's body. Dropping it ends the node's connection.
+    pub(crate) fn into_body(self) -> StreamBody<impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send> {
+        StreamBody::new(stream::unfold(self, |mut feed| async move {
+            let message = feed.next().await?;
+            let frame = encode(&message, feed.compress)?;
+            Some((Ok(Frame::data(frame)), feed))
+        }))
+    }
+
+    /// The next message, or `None` when the stream is over: the node is gone, has another key, or the server ends.
+    async fn next(&mut self) -> Option<MapResponse> {
+        loop {
+            if let Some(message) = self.pending.pop_front() {
+                return Some(message);
+            }
+            tokio::select! {
+                changed = self.changes.changed() => {
+                    changed.ok()?;
+                    if self.session.is_begun() {
+                        tokio::time::sleep(SETTLE).await;
+                    }
+                }
+                () = tokio::time::sleep(self.shared.config.keep_alive) => {
+                    self.pending.push_back(MapResponse { keep_alive: true, ..MapResponse::default() });
+                }
+                () = self.shared.shutdown.begun() => return None,
+            }
+            self.changes.borrow_and_update();
+            let map = self.shared.full_map(self.node)?;
+            if map.node.as_ref().is_none_or(|node| node.key != self.node_key) {
+                return None;
+            }
+            self.pending.extend(self.session.advance(map));
+            if self.pending.is_empty() {
+                continue;
+            }
+            for message in self.pending.iter_mut().filter(|message| !message.keep_alive) {
+                message.control_time = Some(Timestamp::now().into());
+            }
+        }
+    }
+}
+
+/// A message as a frame; `None` when it is too long for one.
+pub(crate) fn encode(message: &MapResponse, compress: bool) -> Option<Bytes> {
+    let json = serde_json::to_vec(message).ok()?;
+    let body = if compress {
+        zstd::encode_all(&json[..], LEVEL).ok()?
+    } else {
+        json
+    };
+    encode_frame(&body).ok().map(Bytes::from)
+}

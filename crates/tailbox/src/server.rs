@@ -1,0 +1,188 @@
+//! A running tailbox.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use isthmus_runtime::{ErrorChain, Secret, Shutdown};
+use isthmus_tailnet_wire::control::NodeId;
+use isthmus_tailnet_wire::keys::MachineKey;
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::config::{Config, OauthClientConfig};
+use crate::credentials::new_credential;
+use crate::outer;
+use crate::shared::{CommitError, Shared};
+use crate::state::{AuthKeySpec, ClientSpec, Node, SecretHash};
+use crate::store::{Store, StoreError};
+
+/// Time between looks at ephemeral nodes that are away.
+const TIDY_INTERVAL: Duration = Duration::from_secs(5);
+/// How long open API requests may take after a stop.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// Why a tailbox does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state file cannot be used.
+    #[error("open the state")]
+    Store(#[source] StoreError),
+    /// The address cannot be listened on.
+    #[error("listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The clients of the configuration cannot be stored.
+    #[error("store the OAuth clients of the configuration")]
+    Clients(#[source] CommitError),
+}
+
+/// A running tailbox. Dropping it ends the process's part in all connections, but waits for nothing: see
+/// [`Self::stop`].
+pub struct Tailbox {
+    local_addr: SocketAddr,
+    shared: Arc<Shared>,
+    server: JoinHandle<()>,
+    tidier: JoinHandle<()>,
+}
+
+impl Tailbox {
+    /// Opens the state, listens, and serves on the current runtime.
+    ///
+    /// # Errors
+    /// When the state cannot be used or the address cannot be listened on.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let (store, state) = Store::open(config.state_file.as_deref()).map_err(StartError::Store)?;
+        let address = config.listen;
+        let listen_error = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen_error)?;
+        let local_addr = listener.local_addr().map_err(listen_error)?;
+        let clients = config.oauth_clients.clone();
+        let shared = Shared::new(config, store, state, Shutdown::new());
+        add_clients(&shared, clients).await.map_err(StartError::Clients)?;
+        let server = tokio::spawn(serve(Arc::clone(&shared), listener));
+        let tidier = tokio::spawn(tidy(Arc::clone(&shared)));
+        Ok(Self {
+            local_addr,
+            shared,
+            server,
+            tidier,
+        })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The URL to give to clients as their login server, without a final slash.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.local_addr)
+    }
+
+    /// The public key of its Noise handshake.
+    pub fn machine_key(&self) -> MachineKey {
+        self.shared.machine_key.public.into()
+    }
+
+    /// Makes an auth key, and returns the text that clients register with.
+    ///
+    /// # Errors
+    /// When the state cannot be stored.
+    pub async fn create_auth_key(&self, spec: AuthKeySpec) -> Result<Secret, CommitError> {
+        let credential = new_credential();
+        let text = credential.text("auth");
+        self.shared
+            .commit(move |state| state.add_auth_key(&credential, spec, Timestamp::now()))
+            .await?;
+        Ok(text)
+    }
+
+    /// The nodes, ordered by number.
+    pub fn nodes(&self) -> Vec<Node> {
+        self.shared.state().nodes.values().cloned().collect()
+    }
+
+    /// Whether a map stream of the node is open.
+    pub fn is_online(&self, node: NodeId) -> bool {
+        self.shared.presence().is_online(node)
+    }
+
+    /// Removes a node: its map stream ends and its node key is unknown from then on. Whether it was known.
+    ///
+    /// # Errors
+    /// When the state cannot be stored.
+    pub async fn remove_node(&self, node: NodeId) -> Result<bool, CommitError> {
+        self.shared.commit(move |state| state.remove_node(node)).await
+    }
+
+    /// Ends all connections, lets open API requests finish for a moment, and stores when nodes were last seen, and
+    /// gives the state file free.
+    ///
+    /// # Errors
+    /// When the state cannot be stored.
+    pub async fn stop(mut self) -> Result<(), CommitError> {
+        self.shared.shutdown.begin();
+        if tokio::time::timeout(STOP_LIMIT, &mut self.server).await.is_err() {
+            self.server.abort();
+        }
+        self.tidier.abort();
+        let tidied = self.shared.tidy().await;
+        self.shared.close().await;
+        tidied
+    }
+}
+
+impl Drop for Tailbox {
+    fn drop(&mut self) {
+        self.shared.shutdown.begin();
+        self.tidier.abort();
+    }
+}
+
+async fn serve(shared: Arc<Shared>, listener: TcpListener) {
+    let shutdown = shared.shutdown.clone();
+    let serving = axum::serve(listener, outer::router(shared));
+    let result = serving
+        .with_graceful_shutdown(async move { shutdown.begun().await })
+        .await;
+    if let Err(error) = result {
+        tracing::error!(error = %ErrorChain(&error), "listener ended");
+    }
+}
+
+async fn tidy(shared: Arc<Shared>) {
+    let interval = TIDY_INTERVAL
+        .min(shared.config.ephemeral_grace / 2)
+        .max(Duration::from_millis(10));
+    loop {
+        tokio::time::sleep(interval).await;
+        if let Err(error) = shared.tidy().await {
+            tracing::warn!(error = %ErrorChain(&error), "departed nodes not written down");
+        }
+    }
+}
+
+/// Adds the clients of the configuration. Their tokens of an earlier run stay valid.
+async fn add_clients(shared: &Arc<Shared>, clients: Vec<OauthClientConfig>) -> Result<(), CommitError> {
+    let now = Timestamp::now();
+    let add = move |state: &mut crate::state::State| {
+        for client in clients {
+            let created = state.clients.get(&client.id).map_or(now, |known| known.created);
+            let spec = ClientSpec {
+                scopes: ["all".to_owned()].into(),
+                tags: client.tags,
+                description: "from the configuration".to_owned(),
+            };
+            state.add_client(&client.id, SecretHash::of(client.secret.expose()), spec, created);
+        }
+    };
+    shared.commit(add).await
+}

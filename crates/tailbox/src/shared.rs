@@ -1,0 +1,170 @@
+//! What the listeners share: the state, made durable with every change, and who is connected.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use isthmus_runtime::Shutdown;
+use isthmus_tailnet_wire::control::{MapResponse, NodeId};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+use ts_keys::MachineKeyPair;
+
+use crate::config::Config;
+use crate::state::{MapContext, Presence, State, Tailnet};
+use crate::store::{Store, StoreError};
+
+/// Why a change did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The state file could not be written.
+    #[error("store the change")]
+    Store(#[source] StoreError),
+    /// The process is ending.
+    #[error("store the change: the process is ending")]
+    Ending,
+}
+
+/// What the listeners share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) tailnet: Tailnet,
+    pub(crate) machine_key: MachineKeyPair,
+    pub(crate) shutdown: Shutdown,
+    started: Timestamp,
+    state: RwLock<Arc<State>>,
+    presence: Mutex<Presence>,
+    /// Held while a change is made, so that changes follow each other.
+    store: Arc<tokio::sync::Mutex<Store>>,
+    changes: watch::Sender<u64>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, store: Store, state: State, shutdown: Shutdown) -> Arc<Self> {
+        let tailnet = Tailnet {
+            domain: config.domain.clone(),
+            derp_map: config.derp_map.clone(),
+        };
+        Arc::new(Self {
+            tailnet,
+            config,
+            machine_key: store.machine_key().clone(),
+            shutdown,
+            started: Timestamp::now(),
+            state: RwLock::new(Arc::new(state)),
+            presence: Mutex::default(),
+            store: Arc::new(tokio::sync::Mutex::new(store)),
+            changes: watch::Sender::new(0),
+        })
+    }
+
+    /// The state as it is now.
+    pub(crate) fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tells of every change of the state and of who is connected.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Changes the state. When this returns, the change is durable; until then nobody sees it. A change that changes
+    /// nothing is not stored.
+    ///
+    /// # Cancel safety
+    /// When cancelled, the change happens as a whole or not at all.
+    pub(crate) async fn commit<R: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut State) -> R + Send + 'static,
+    ) -> Result<R, CommitError> {
+        let store = Arc::clone(&self.store).lock_owned().await;
+        if store.is_closed() {
+            return Err(CommitError::Ending);
+        }
+        let shared = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || {
+            let before = shared.state();
+            let mut after = State::clone(&before);
+            let result = change(&mut after);
+            if after != *before {
+                store.save(&after).map_err(CommitError::Store)?;
+                *shared.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
+                shared.notify();
+            }
+            Ok(result)
+        });
+        done.await.unwrap_or(Err(CommitError::Ending))
+    }
+
+    /// The full map of a node now, or `None` when the node is gone.
+    pub(crate) fn full_map(&self, node: NodeId) -> Option<MapResponse> {
+        let presence = self.presence();
+        self.state().full_map(
+            node,
+            MapContext {
+                tailnet: &self.tailnet,
+                presence: &presence,
+                now: Timestamp::now(),
+            },
+        )
+    }
+
+    /// Who is connected.
+    pub(crate) fn presence(&self) -> Presence {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts a node as connected until the guard is dropped.
+    pub(crate) fn connect(self: &Arc<Self>, node: NodeId) -> Connected {
+        self.presence
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .connect(node);
+        self.notify();
+        Connected {
+            shared: Arc::clone(self),
+            node,
+        }
+    }
+
+    /// Writes down when nodes were last seen and removes ephemeral nodes that stay away.
+    pub(crate) async fn tidy(self: &Arc<Self>) -> Result<(), CommitError> {
+        let (now, presence) = (Timestamp::now(), self.presence());
+        let grace = SignedDuration::try_from(self.config.ephemeral_grace).unwrap_or(SignedDuration::MAX);
+        let started = self.started;
+        let known = self.commit(move |state| {
+            state.note_departures(&presence);
+            state.remove_departed(&presence, started, grace, now);
+            state.nodes.keys().copied().collect::<BTreeSet<_>>()
+        });
+        let known = known.await?;
+        self.presence
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(&known);
+        Ok(())
+    }
+
+    /// Gives the state file free. Nothing can be changed from now on.
+    pub(crate) async fn close(&self) {
+        self.store.lock().await.close();
+    }
+
+    fn notify(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+/// A node's map stream is open.
+pub(crate) struct Connected {
+    shared: Arc<Shared>,
+    node: NodeId,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let mut presence = self.shared.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        presence.disconnect(self.node, Timestamp::now());
+        drop(presence);
+        self.shared.notify();
+    }
+}

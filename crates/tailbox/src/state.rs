@@ -1,0 +1,64 @@
+//! The tailnet as data: nodes, keys, clients, and the network maps they make.
+//!
+//! Nothing here reads a clock, makes randomness or does I/O: time and new secrets come in as arguments, so every rule
+//! can be tested alone. A change is made on a copy that takes the place of the original once it is stored.
+
+mod addresses;
+mod auth_keys;
+mod credentials;
+mod maps;
+mod names;
+mod nodes;
+mod oauth;
+mod presence;
+mod register;
+mod session;
+
+use std::collections::BTreeMap;
+
+use isthmus_tailnet_wire::control::{DerpMap, NodeId};
+use serde::{Deserialize, Serialize};
+
+pub use auth_keys::{AuthKey, AuthKeySpec};
+pub(crate) use credentials::{Credential, SecretHash};
+pub(crate) use maps::{MapContext, profile};
+pub use nodes::Node;
+pub(crate) use nodes::UnknownNode;
+pub(crate) use oauth::{Access, Caller, ClientSpec, OauthClient, OauthError, Scope, Token, TokenRequest};
+pub(crate) use presence::Presence;
+pub(crate) use register::Outcome;
+pub(crate) use session::MapSession;
+
+/// The user that untagged nodes belong to.
+pub(crate) const OWNER: i64 = 1;
+/// The user that tagged nodes are shown under; no person.
+pub(crate) const TAGGED: i64 = 2;
+
+/// What is fixed while a tailbox runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Tailnet {
+    /// DNS suffix of the tailnet, without dots at its ends.
+    pub(crate) domain: String,
+    /// The relays that clients are told.
+    pub(crate) derp_map: DerpMap,
+}
+
+/// All that a tailbox remembers, and the content of its snapshot file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// Nodes by number.
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    /// The highest number given to a node so far; numbers are never used again.
+    last_node_id: NodeId,
+    /// The highest address given out so far, as the distance from the start of both ranges.
+    last_address: u32,
+    /// Auth keys by id.
+    pub(crate) auth_keys: BTreeMap<String, AuthKey>,
+    /// OAuth clients by id.
+    pub(crate) clients: BTreeMap<String, OauthClient>,
+    /// Access tokens by id.
+    pub(crate) tokens: BTreeMap<String, Token>,
+}
+
+#[cfg(test)]
+mod tests;

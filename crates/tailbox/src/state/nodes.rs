@@ -1,0 +1,182 @@
+//! Nodes as they are kept, and what map requests change about them.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use isthmus_tailnet_wire::control::{CapabilityVersion, Hostinfo, MapRequest, NodeId};
+use isthmus_tailnet_wire::keys::{DiscoKey, MachineKey, NodeKey};
+use isthmus_tailnet_wire::time::GoTime;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{OWNER, State, TAGGED, addresses, names};
+
+/// A node of the tailnet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// The node's number.
+    pub id: NodeId,
+    /// Its WireGuard key.
+    pub node_key: NodeKey,
+    /// The machine it belongs to.
+    pub machine: MachineKey,
+    /// Its key of path discovery; zero until it told one.
+    pub disco_key: DiscoKey,
+    /// Where it may be reached directly.
+    pub endpoints: Vec<SocketAddr>,
+    /// Its home relay region; 0 for none.
+    pub home_derp: i64,
+    /// The capability version of its client.
+    pub version: CapabilityVersion,
+    /// About its machine, without the part about its network, which fluctuates.
+    pub hostinfo: Hostinfo,
+    /// Its tags; empty for a node of the owner.
+    pub tags: Vec<String>,
+    /// Whether it is removed soon after it disconnects.
+    pub ephemeral: bool,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When its key expires; zero for never.
+    pub key_expiry: GoTime,
+    /// When it was last known to be connected.
+    pub last_seen: Timestamp,
+    /// The label it wants, from its host name.
+    pub(super) wanted_label: String,
+    /// The label it has.
+    pub(super) label: String,
+    /// Its distance from the start of the address ranges.
+    pub(super) address: u32,
+}
+
+/// No node of this key belongs to the machine that asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("node not found")]
+pub(crate) struct UnknownNode;
+
+impl Node {
+    /// The node's name in management APIs.
+    pub fn stable_id(&self) -> String {
+        format!("n{}CNTRL", self.id)
+    }
+
+    /// Its fully qualified name, with the final dot.
+    pub fn fqdn(&self, domain: &str) -> String {
+        format!("{}.{domain}.", self.label)
+    }
+
+    /// Its IPv4 address.
+    pub fn v4(&self) -> Ipv4Addr {
+        addresses::v4(self.address)
+    }
+
+    /// Its IPv6 address.
+    pub fn v6(&self) -> Ipv6Addr {
+        addresses::v6(self.address)
+    }
+
+    /// The user it is shown under.
+    pub(crate) fn user(&self) -> i64 {
+        if self.tags.is_empty() { OWNER } else { TAGGED }
+    }
+
+    /// Whether its key is expired.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.key_expiry.0.is_some_and(|expiry| expiry <= now)
+    }
+
+    /// Whether peers could reach it. Peers see a node only then: a client that learns a peer without a path sends its
+    /// first handshake into the void and waits five seconds before the next.
+    pub(crate) fn is_reachable(&self) -> bool {
+        !self.disco_key.is_zero() && (self.home_derp != 0 || !self.endpoints.is_empty())
+    }
+}
+
+impl State {
+    /// The node with this key.
+    pub(super) fn node_by_key(&self, key: NodeKey) -> Option<&Node> {
+        self.nodes.values().find(|node| node.node_key == key)
+    }
+
+    /// The node with this key, if it belongs to this machine. That the machine holds its key is proven by the Noise
+    /// handshake; that it holds the node's is not, so a node key alone opens nothing.
+    pub(crate) fn node_of_machine(&self, machine: MachineKey, key: NodeKey) -> Result<&Node, UnknownNode> {
+        self.node_by_key(key)
+            .filter(|node| node.machine == machine)
+            .ok_or(UnknownNode)
+    }
+
+    /// Takes over what a map request tells about its node. What a request does not mention stays as it is: streams of
+    /// some clients carry nothing, and an update must not need to repeat what a stream said.
+    pub(crate) fn update_node(&mut self, id: NodeId, request: &MapRequest) {
+        if request.read_only {
+            return;
+        }
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return;
+        };
+        node.version = request.version;
+        if !request.disco_key.is_zero() {
+            node.disco_key = request.disco_key;
+        }
+        if !request.endpoints.is_empty() || !request.stream {
+            node.endpoints = request.endpoints.to_vec();
+        }
+        if let Some(hostinfo) = &request.hostinfo {
+            self.update_hostinfo(id, hostinfo);
+        }
+    }
+
+    /// Takes over a node's host info, and renames the node when its host name changed.
+    pub(super) fn update_hostinfo(&mut self, id: NodeId, hostinfo: &Hostinfo) {
+        let wanted = names::wanted_label(&hostinfo.hostname);
+        let renamed = self.nodes.get(&id).is_some_and(|node| node.wanted_label != wanted);
+        let label = renamed.then(|| self.free_label(&wanted, id));
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return;
+        };
+        if let Some(net_info) = &hostinfo.net_info {
+            node.home_derp = net_info.preferred_derp;
+        }
+        node.hostinfo = Hostinfo {
+            net_info: None,
+            ..hostinfo.clone()
+        };
+        if let Some(label) = label {
+            (node.wanted_label, node.label) = (wanted, label);
+        }
+    }
+
+    /// A label that no other node than `id` has.
+    pub(super) fn free_label(&self, wanted: &str, id: NodeId) -> String {
+        let taken: BTreeSet<&str> = self
+            .nodes
+            .values()
+            .filter(|node| node.id != id)
+            .map(|node| node.label.as_str())
+            .collect();
+        names::free_label(wanted, &taken)
+    }
+
+    /// A new number and address for a node, or `None` when the addresses are used up.
+    pub(super) fn allocate(&mut self) -> Option<(NodeId, u32)> {
+        let address = addresses::next_address(self.last_address)?;
+        self.last_address = address;
+        self.last_node_id += 1;
+        Some((self.last_node_id, address))
+    }
+
+    /// Forgets a node; whether it was known.
+    pub(crate) fn remove_node(&mut self, id: NodeId) -> bool {
+        self.nodes.remove(&id).is_some()
+    }
+
+    /// The number of the node with this name in management APIs: its stable id or its number.
+    pub(crate) fn find_device(&self, name: &str) -> Option<NodeId> {
+        let number = name
+            .strip_prefix('n')
+            .and_then(|rest| rest.strip_suffix("CNTRL"))
+            .unwrap_or(name);
+        let id = number.parse().ok()?;
+        self.nodes.contains_key(&id).then_some(id)
+    }
+}

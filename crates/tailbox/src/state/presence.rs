@@ -1,0 +1,76 @@
+//! Which nodes are connected right now. Not part of the snapshot: after a restart, nobody is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use isthmus_tailnet_wire::control::NodeId;
+use jiff::{SignedDuration, Timestamp};
+
+use super::State;
+
+/// Open map streams by node, and when the last one of a node ended.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Presence {
+    streams: BTreeMap<NodeId, usize>,
+    left: BTreeMap<NodeId, Timestamp>,
+}
+
+impl Presence {
+    /// A map stream of a node opens.
+    pub(crate) fn connect(&mut self, id: NodeId) {
+        *self.streams.entry(id).or_default() += 1;
+        self.left.remove(&id);
+    }
+
+    /// A map stream of a node ends. A client that reconnects may have two for a moment.
+    pub(crate) fn disconnect(&mut self, id: NodeId, now: Timestamp) {
+        let Some(count) = self.streams.get_mut(&id) else {
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            self.streams.remove(&id);
+            self.left.insert(id, now);
+        }
+    }
+
+    /// Whether a map stream of the node is open.
+    pub(crate) fn is_online(&self, id: NodeId) -> bool {
+        self.streams.contains_key(&id)
+    }
+
+    /// When the node was last connected, if it was and is not since this process runs.
+    pub(crate) fn left(&self, id: NodeId) -> Option<Timestamp> {
+        self.left.get(&id).copied()
+    }
+
+    /// Forgets nodes that are gone.
+    pub(crate) fn retain(&mut self, known: &BTreeSet<NodeId>) {
+        self.left.retain(|id, _| known.contains(id));
+    }
+}
+
+impl State {
+    /// Writes down when nodes that left were last connected.
+    pub(crate) fn note_departures(&mut self, presence: &Presence) {
+        for node in self.nodes.values_mut() {
+            if let Some(left) = presence.left(node.id) {
+                node.last_seen = left;
+            }
+        }
+    }
+
+    /// Removes ephemeral nodes that are away for longer than the grace. Nobody could connect before the start, so no
+    /// absence is counted from an earlier time.
+    pub(crate) fn remove_departed(
+        &mut self,
+        presence: &Presence,
+        started: Timestamp,
+        grace: SignedDuration,
+        now: Timestamp,
+    ) {
+        self.nodes.retain(|id, node| {
+            let away = now.duration_since(node.last_seen.max(started));
+            !node.ephemeral || presence.is_online(*id) || away <= grace
+        });
+    }
+}

@@ -1,0 +1,12 @@
+//! A whole tailbox over loopback: clients that speak the control protocol, and callers of the API.
+
+#[cfg(test)]
+mod api;
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod http_call;
+#[cfg(test)]
+mod join;
+#[cfg(test)]
+mod restart;
