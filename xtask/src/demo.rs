@@ -22,6 +22,9 @@ pub(crate) struct Options {
     /// Print the results as JSON
     #[arg(long)]
     json: bool,
+    /// For development: with an image as of `cargo xtask image --debug`
+    #[arg(long)]
+    debug: bool,
 }
 
 /// Sets the stage, shows every case, and stays until it is interrupted.
@@ -29,7 +32,7 @@ pub(crate) struct Options {
 /// # Errors
 /// When something does not start, or a case does not show what it claims.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let mut stage = Stage::set()?;
+    let mut stage = Stage::set(options.debug)?;
     let rows = show(&stage);
     match &rows {
         Ok(rows) => report::print(rows, options.json),

@@ -2,17 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use isthmus_cluster::image::Image;
 use isthmus_cluster::{target_folder, workspace_folder};
 
-use crate::process::say;
+use crate::process::{cargo, say};
 
-/// The name of the image unless another is asked for.
-const REFERENCE: &str = "isthmus:dev";
+/// The name of the image unless another is asked for; `deploy/` uses it.
+const REFERENCE: &str = "isthmus.local/isthmus:dev";
 
 /// The platform of the program: linked statically, it needs no file beside itself.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -20,12 +19,15 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// How to build the image.
 #[derive(Args)]
 pub(crate) struct ImageArgs {
-    /// What to call the image.
+    /// What to call the image
     #[arg(long, default_value = REFERENCE)]
     reference: String,
-    /// Where to write it; `image/isthmus.tar` in the build folder if not given.
+    /// Where to write it; `image/isthmus.tar` in the build folder if not given
     #[arg(long)]
     output: Option<PathBuf>,
+    /// For development: without optimisation and with this machine's shared libraries, quick to build and slow to run
+    #[arg(long)]
+    debug: bool,
 }
 
 /// What a build of the image gives.
@@ -37,13 +39,14 @@ pub(crate) struct Built {
 }
 
 /// Builds the image under its usual name to its usual place.
-pub(crate) fn build_default() -> Result<Built> {
-    build(REFERENCE, default_output())
+pub(crate) fn build_default(debug: bool) -> Result<Built> {
+    build(REFERENCE, default_output(), debug)
 }
 
 /// Builds the program and writes the image.
 pub(crate) fn run(args: &ImageArgs) -> Result<()> {
-    build(&args.reference, args.output.clone().unwrap_or_else(default_output))?;
+    let output = args.output.clone().unwrap_or_else(default_output);
+    build(&args.reference, output, args.debug)?;
     Ok(())
 }
 
@@ -52,8 +55,8 @@ fn default_output() -> PathBuf {
 }
 
 /// Builds the program and writes the image under this name to this file.
-fn build(reference: &str, output: PathBuf) -> Result<Built> {
-    let program = build_program()?;
+fn build(reference: &str, output: PathBuf, debug: bool) -> Result<Built> {
+    let program = if debug { build_debug()? } else { build_static()? };
     let image = compose(reference, &program)?;
     if let Some(folder) = output.parent() {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
@@ -68,9 +71,19 @@ fn build(reference: &str, output: PathBuf) -> Result<Built> {
     Ok(Built { program, image: output })
 }
 
-fn build_program() -> Result<PathBuf> {
+fn build_debug() -> Result<PathBuf> {
+    let status = cargo()
+        .args(["build", "--package", "isthmus"])
+        .status()
+        .context("run cargo build")?;
+    ensure!(status.success(), "building isthmus failed");
+    Ok(target_folder().join("debug/isthmus"))
+}
+
+fn build_static() -> Result<PathBuf> {
     say("building isthmus for the image: minutes when it was never built before");
-    let status = Command::new(env!("CARGO"))
+    let remap = format!("--remap-path-prefix={}=/isthmus", workspace_folder().display());
+    let status = cargo()
         .args([
             "build",
             "--release",
@@ -81,14 +94,7 @@ fn build_program() -> Result<PathBuf> {
             "--target",
             TARGET,
         ])
-        .current_dir(workspace_folder())
-        .env(
-            "RUSTFLAGS",
-            format!(
-                "-C target-feature=+crt-static --remap-path-prefix={}=/isthmus",
-                workspace_folder().display()
-            ),
-        )
+        .env("RUSTFLAGS", format!("-C target-feature=+crt-static {remap}"))
         .status()
         .context("run cargo build")?;
     ensure!(status.success(), "building isthmus for the image failed");
@@ -104,7 +110,7 @@ fn build_program() -> Result<PathBuf> {
 
 fn compose(reference: &str, program: &Path) -> Result<Image> {
     let mut image = Image::new(reference, &["/isthmus"]);
-    image.add_file("/isthmus", 0o755, program)?;
+    image.add_with_libraries("/isthmus", program)?;
     image.add_link("/bin/sh", "/isthmus")?;
     image.add_folder("/tmp", 0o1777)?;
     Ok(image)

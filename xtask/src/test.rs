@@ -96,7 +96,7 @@ fn lint() -> anyhow::Result<()> {
 fn on_the_cluster() -> anyhow::Result<()> {
     debian::ensure_packages(&isthmus_cluster::missing_packages())?;
     debian::ensure_packages(&workload::missing_packages())?;
-    image::build_default()?;
+    image::build_default(false)?;
     let spec = ClusterSpec::in_free_slot(&default_state_folder())?;
     let ran_before = matches!(Cluster::handle(&spec).status()?, Status::Up);
     let mut cluster = Cluster::up(&spec, &say)?;

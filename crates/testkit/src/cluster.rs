@@ -64,7 +64,7 @@ impl SharedCluster {
         &self.cluster
     }
 
-    /// Loads the image `isthmus:dev` that `cargo xtask image` wrote.
+    /// Loads the image of isthmus that `cargo xtask image` wrote.
     ///
     /// # Panics
     /// When it was not written or cannot be loaded.

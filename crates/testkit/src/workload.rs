@@ -32,9 +32,6 @@ pub fn missing_packages() -> Vec<&'static str> {
         .collect()
 }
 
-/// The name of an image with nothing but busybox, which the examples of the repository use.
-pub const BUSYBOX: &str = "busybox:dev";
-
 /// Writes the image and returns its file.
 ///
 /// # Errors
@@ -44,18 +41,6 @@ pub fn write_image() -> Result<PathBuf> {
     for (program, _) in PROGRAMS {
         image.add_program(program)?;
     }
-    write(image, "workload.tar")
-}
-
-/// Writes the image of [`BUSYBOX`] and returns its file.
-///
-/// # Errors
-/// When busybox is not installed.
-pub fn write_busybox_image() -> Result<PathBuf> {
-    write(Image::new(BUSYBOX, &["/bin/busybox"]), "busybox.tar")
-}
-
-fn write(mut image: Image, file: &str) -> Result<PathBuf> {
     image.add_busybox()?;
     image.add_content(
         "/etc/passwd",
@@ -67,7 +52,7 @@ fn write(mut image: Image, file: &str) -> Result<PathBuf> {
         image.add_folder(folder, 0o755)?;
     }
     image.add_folder("/tmp", 0o1777)?;
-    let file = target_folder().join("image").join(file);
+    let file = target_folder().join("image/workload.tar");
     fs::create_dir_all(file.with_file_name("")).context("make the folder of images")?;
     image.write(&file)?;
     Ok(file)

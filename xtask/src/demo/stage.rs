@@ -33,14 +33,14 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Builds what is missing and starts all but the operator. The cluster is the demo's own and always a new one.
-    pub(super) fn set() -> Result<Self> {
+    pub(super) fn set(debug: bool) -> Result<Self> {
         debian::ensure_packages(&isthmus_cluster::missing_packages())?;
         debian::ensure_packages(&workload::missing_packages())?;
-        let built = image::build_default()?;
+        let built = image::build_default(debug)?;
         let spec = ClusterSpec::in_free_slot(&target_folder().join("cluster-demo"))?;
         Cluster::handle(&spec).down()?;
         let cluster = Cluster::up(&ClusterSpec::in_free_slot(&spec.state)?, &say)?;
-        for image in [built.image, workload::write_image()?, workload::write_busybox_image()?] {
+        for image in [built.image, workload::write_image()?] {
             cluster.load(&image)?;
         }
         let world = World::around(&cluster);

@@ -16,9 +16,17 @@ impl Image {
     /// When it is not installed or cannot be read.
     pub fn add_program(&mut self, name: &str) -> Result<()> {
         let program = find_program(name).with_context(|| format!("find the program {name}: install its package"))?;
-        self.add_file(&format!("/bin/{name}"), 0o755, &program)?;
+        self.add_with_libraries(&format!("/bin/{name}"), &program)
+    }
+
+    /// Adds a program file at this path, and its shared libraries where it looks for them.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn add_with_libraries(&mut self, path: &str, program: &Path) -> Result<()> {
+        self.add_file(path, 0o755, program)?;
         // ldd fails for a program that needs no library.
-        let libraries = run(Command::new("ldd").arg(&program)).unwrap_or_default();
+        let libraries = run(Command::new("ldd").arg(program)).unwrap_or_default();
         for library in parse_libraries(&libraries) {
             if !self.contains(library) {
                 self.add_file(library, 0o755, Path::new(library))?;
