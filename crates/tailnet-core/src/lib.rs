@@ -3,9 +3,11 @@
 //! Time and randomness come in as arguments; nothing here reads a clock, a file or a socket.
 
 pub mod addresses;
+pub mod disco;
 pub mod filter;
 pub mod key;
 pub mod netmap;
 pub mod packet_io;
+pub mod paths;
 pub mod routes;
 pub mod wireguard;

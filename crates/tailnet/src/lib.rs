@@ -1,5 +1,6 @@
 //! A tailnet node: sockets, TUN device, threads and the control connection around `tailnet-core`.
 
+pub mod control;
 pub mod dataplane;
 pub mod node;
 pub mod offloads;

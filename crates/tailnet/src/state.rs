@@ -2,13 +2,16 @@
 //! the other.
 
 mod file;
+mod identity;
 mod memory;
+mod raw;
 
 use std::collections::BTreeMap;
 
 use futures_util::future::BoxFuture;
 
 pub use file::FileStore;
+pub use identity::{Identity, IdentityError};
 pub use memory::MemoryStore;
 
 /// All that a store holds. Keys consist of letters, digits, `-`, `_` and `.`; values are opaque and may be secret.

@@ -1,0 +1,303 @@
+//! Which UDP address leads to each peer: found, checked and kept open by disco pings.
+//!
+//! While a peer shares no relay with this node, this node's own pings are the only thing that opens a way through a NAT in front of it.
+//! So every peer that is online is pinged without being asked, and its path is kept warm while idle.
+//!
+//! A state machine without I/O: time and randomness come in, [`Action`]s come out.
+
+mod endpoints;
+mod peer;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::addresses::AddressSet;
+use crate::disco::{Message, TransactionId};
+use crate::key::{DiscoKey, NodeKey};
+
+pub use endpoints::{MAX_ENDPOINTS, is_probeable};
+use peer::PeerPaths;
+
+/// Peers that are pinged for the first time per second, so that joining a large tailnet is no storm.
+const NEW_PEERS_PER_SECOND: u32 = 20;
+
+/// A ping that is not answered in this time counts as lost; a late answer is still taken, see [`FORGET_AFTER`].
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// A ping is forgotten after this time.
+const FORGET_AFTER: Duration = Duration::from_secs(5);
+
+/// How often an idle path is pinged. NATs keep a mapping for 30 seconds at least (Linux conntrack without a reply; RFC 4787 asks for two
+/// minutes).
+const KEEP_OPEN: Duration = Duration::from_secs(20);
+
+/// Lost pings in a row after which a path is given up.
+const MAX_LOST: u32 = 3;
+
+/// Pause between searches for a peer without a path: the first, doubled up to the last.
+const SEARCH_PAUSE: (Duration, Duration) = (Duration::from_secs(1), KEEP_OPEN);
+
+/// The same for a peer that control says is offline.
+const OFFLINE_PAUSE: Duration = Duration::from_mins(1);
+
+/// Least pause between searches that traffic asks for.
+const WANTED_PAUSE: Duration = Duration::from_secs(1);
+
+/// A source of random transaction ids.
+pub type Random<'a> = &'a mut dyn FnMut() -> TransactionId;
+
+/// A peer as the network map describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The peer's WireGuard key.
+    pub key: NodeKey,
+    /// The peer's disco key.
+    pub disco: DiscoKey,
+    /// Where control says it is.
+    pub endpoints: Vec<SocketAddr>,
+    /// Whether control says it is online; nothing for unknown.
+    pub online: Option<bool>,
+}
+
+/// What the caller has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Seal a message for a disco key and send it.
+    Send {
+        /// Where to.
+        to: SocketAddr,
+        /// Whom to seal it for.
+        disco: DiscoKey,
+        /// The message.
+        message: Message,
+    },
+    /// Send the peer's datagrams there from now on; nowhere when there is no path.
+    Path {
+        /// The peer.
+        peer: NodeKey,
+        /// Its path.
+        path: Option<SocketAddr>,
+    },
+}
+
+/// A ping whose answer is awaited.
+#[derive(Debug, Clone, Copy)]
+struct SentPing {
+    peer: NodeKey,
+    to: SocketAddr,
+    at: Instant,
+}
+
+/// The paths to all peers.
+#[derive(Debug)]
+pub struct Paths {
+    own: NodeKey,
+    forbidden: AddressSet,
+    peers: BTreeMap<NodeKey, PeerPaths>,
+    sent: BTreeMap<TransactionId, SentPing>,
+    /// Peers that wait for their first search.
+    newcomers: VecDeque<NodeKey>,
+    next_newcomer: Option<Instant>,
+}
+
+impl Paths {
+    /// Paths of a node with this WireGuard key, without peers.
+    pub fn new(own: NodeKey) -> Self {
+        Self {
+            own,
+            forbidden: AddressSet::default(),
+            peers: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            newcomers: VecDeque::new(),
+            next_newcomer: None,
+        }
+    }
+
+    /// Takes the peers of a new network map. `forbidden` holds addresses that are never pinged: this node's own, and those of the tailnet.
+    /// A peer with another disco key was restarted and loses its path.
+    pub fn update(&mut self, targets: Vec<Target>, forbidden: AddressSet) -> Vec<Action> {
+        self.forbidden = forbidden;
+        let mut old = std::mem::take(&mut self.peers);
+        let mut actions = Vec::new();
+        for target in targets {
+            let known = old.remove(&target.key);
+            let same_run = known.filter(|peer| peer.disco == target.disco);
+            let is_newcomer = same_run.is_none();
+            let mut peer = same_run.unwrap_or_else(|| PeerPaths::new(target.disco));
+            let has_news = peer.set_endpoints(&target.endpoints, target.online, &self.forbidden);
+            if is_newcomer || (has_news && peer.path().is_none()) {
+                peer.search_soon();
+                self.newcomers.push_back(target.key);
+            }
+            if is_newcomer {
+                actions.push(Action::Path {
+                    peer: target.key,
+                    path: None,
+                });
+            }
+            self.peers.insert(target.key, peer);
+        }
+        let peers = &self.peers;
+        self.sent.retain(|_, ping| peers.contains_key(&ping.peer));
+        self.newcomers.retain(|key| peers.contains_key(key));
+        actions
+    }
+
+    /// The path to a peer.
+    pub fn path(&self, peer: &NodeKey) -> Option<SocketAddr> {
+        self.peers.get(peer).and_then(PeerPaths::path)
+    }
+
+    /// Traffic waits for a path to `peer`: searches at once, at most once a second.
+    pub fn wanted(&mut self, peer: &NodeKey, now: Instant, random: Random<'_>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if let Some(state) = self.peers.get_mut(peer)
+            && state.may_search_for_traffic(now)
+        {
+            let to = state.begin_search(now);
+            self.ping(*peer, &to, now, random, &mut actions);
+        }
+        actions
+    }
+
+    /// Takes a message that was opened with the key of `sender` and came in a datagram from `from`. What does not come from a peer is
+    /// ignored.
+    pub fn receive(
+        &mut self,
+        from: SocketAddr,
+        sender: &DiscoKey,
+        message: Message,
+        now: Instant,
+        random: Random<'_>,
+    ) -> Vec<Action> {
+        match message {
+            Message::Ping { id, node } => self.receive_ping(from, sender, id, node, now, random),
+            Message::Pong { id, .. } => self.receive_pong(sender, id, now),
+            // Only over a relay does it prove that the peer, not somebody on the way, wants to be pinged there.
+            Message::CallMeMaybe { .. } => Vec::new(),
+        }
+    }
+
+    fn receive_ping(
+        &mut self,
+        from: SocketAddr,
+        sender: &DiscoKey,
+        id: TransactionId,
+        node: Option<NodeKey>,
+        now: Instant,
+        random: Random<'_>,
+    ) -> Vec<Action> {
+        let Some(key) = self.peer_of(sender, node) else {
+            return Vec::new();
+        };
+        let mut actions = vec![Action::Send {
+            to: from,
+            disco: *sender,
+            message: Message::Pong { id, observed: from },
+        }];
+        let awaits = self
+            .sent
+            .values()
+            .any(|ping| ping.to == from && ping.at + ANSWER_LIMIT > now);
+        let probeable = is_probeable(from, &self.forbidden);
+        if let Some(peer) = self.peers.get_mut(&key)
+            && probeable
+            && peer.heard_from(from, now)
+            && !awaits
+        {
+            self.ping(key, &[from], now, random, &mut actions);
+        }
+        actions
+    }
+
+    fn receive_pong(&mut self, sender: &DiscoKey, id: TransactionId, now: Instant) -> Vec<Action> {
+        let Some(ping) = self.sent.get(&id).copied() else {
+            return Vec::new();
+        };
+        let Some(peer) = self.peers.get_mut(&ping.peer).filter(|peer| peer.disco == *sender) else {
+            return Vec::new();
+        };
+        self.sent.remove(&id);
+        let before = peer.path();
+        peer.answered(ping.to, now.saturating_duration_since(ping.at), now);
+        let path = peer.path();
+        if path == before {
+            Vec::new()
+        } else {
+            vec![Action::Path { peer: ping.peer, path }]
+        }
+    }
+
+    /// Does what time demands; to be called about every 250 ms.
+    pub fn tick(&mut self, now: Instant, random: Random<'_>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.sent.retain(|_, ping| ping.at + FORGET_AFTER > now);
+        let keys: Vec<NodeKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            let Some(peer) = self.peers.get_mut(&key) else { continue };
+            let before = peer.path();
+            let to = peer.due(now);
+            let path = peer.path();
+            if path != before {
+                actions.push(Action::Path { peer: key, path });
+            }
+            self.ping(key, &to, now, random, &mut actions);
+        }
+        self.greet_newcomers(now, random, &mut actions);
+        actions
+    }
+
+    fn greet_newcomers(&mut self, now: Instant, random: Random<'_>, actions: &mut Vec<Action>) {
+        let mut next = self.next_newcomer.map_or(now, |next| next.max(now));
+        while next <= now {
+            let Some(key) = self.newcomers.pop_front() else { break };
+            let Some(peer) = self.peers.get_mut(&key) else { continue };
+            let to = peer.begin_search(now);
+            self.ping(key, &to, now, random, actions);
+            next += Duration::from_secs(1) / NEW_PEERS_PER_SECOND;
+        }
+        self.next_newcomer = Some(next);
+    }
+
+    fn ping(&mut self, key: NodeKey, to: &[SocketAddr], now: Instant, random: Random<'_>, actions: &mut Vec<Action>) {
+        let Some(disco) = self.peers.get(&key).map(|peer| peer.disco) else {
+            return;
+        };
+        for to in to {
+            let id = random();
+            self.sent.insert(
+                id,
+                SentPing {
+                    peer: key,
+                    to: *to,
+                    at: now,
+                },
+            );
+            let message = Message::Ping {
+                id,
+                node: Some(self.own),
+            };
+            actions.push(Action::Send {
+                to: *to,
+                disco,
+                message,
+            });
+        }
+    }
+
+    /// The peer that a disco key stands for; a claim to be another node is not believed.
+    fn peer_of(&self, sender: &DiscoKey, node: Option<NodeKey>) -> Option<NodeKey> {
+        match node {
+            Some(key) => self.peers.get(&key).filter(|peer| peer.disco == *sender).map(|_| key),
+            None => {
+                let mut matching = self.peers.iter().filter(|(_, peer)| peer.disco == *sender);
+                let (key, _) = matching.next()?;
+                matching.next().is_none().then_some(*key)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

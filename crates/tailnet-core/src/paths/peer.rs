@@ -1,0 +1,176 @@
+//! The paths of one peer.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::{
+    ANSWER_LIMIT, KEEP_OPEN, MAX_ENDPOINTS, MAX_LOST, OFFLINE_PAUSE, SEARCH_PAUSE, WANTED_PAUSE, is_probeable,
+};
+use crate::addresses::AddressSet;
+use crate::key::DiscoKey;
+
+/// Addresses learned from the peer's own pings that are kept at most.
+const MAX_LEARNED: usize = 8;
+
+/// An address that answered this recently needs no ping because the peer pinged from there.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// A path is left for a faster one only when that saves this much, and a fifth of the time.
+const WORTH_CHANGING: Duration = Duration::from_millis(2);
+
+#[derive(Debug)]
+pub(super) struct PeerPaths {
+    pub(super) disco: DiscoKey,
+    online: Option<bool>,
+    /// Where control says the peer is.
+    named: Vec<SocketAddr>,
+    /// Where the peer's pings came from, with the time of the last.
+    learned: BTreeMap<SocketAddr, Instant>,
+    best: Option<Best>,
+    last_search: Option<Instant>,
+    pause: Duration,
+}
+
+/// The path in use.
+#[derive(Debug)]
+struct Best {
+    address: SocketAddr,
+    latency: Duration,
+    answered: Instant,
+    pinged: Instant,
+    lost: u32,
+}
+
+impl PeerPaths {
+    pub(super) fn new(disco: DiscoKey) -> Self {
+        Self {
+            disco,
+            online: None,
+            named: Vec::new(),
+            learned: BTreeMap::new(),
+            best: None,
+            last_search: None,
+            pause: SEARCH_PAUSE.0,
+        }
+    }
+
+    pub(super) fn path(&self) -> Option<SocketAddr> {
+        self.best.as_ref().map(|best| best.address)
+    }
+
+    /// Takes what the network map says; true when it says something that was not known.
+    pub(super) fn set_endpoints(&mut self, all: &[SocketAddr], online: Option<bool>, forbidden: &AddressSet) -> bool {
+        let mut named: Vec<_> = all
+            .iter()
+            .copied()
+            .filter(|endpoint| is_probeable(*endpoint, forbidden))
+            .collect();
+        named.truncate(MAX_ENDPOINTS - MAX_LEARNED);
+        self.learned.retain(|address, _| is_probeable(*address, forbidden));
+        let came_online = online == Some(true) && self.online == Some(false);
+        let has_news = came_online || named.iter().any(|endpoint| !self.named.contains(endpoint));
+        (self.named, self.online) = (named, online);
+        has_news
+    }
+
+    /// Starts the pauses between searches anew.
+    pub(super) fn search_soon(&mut self) {
+        self.pause = SEARCH_PAUSE.0;
+    }
+
+    pub(super) fn may_search_for_traffic(&self, now: Instant) -> bool {
+        self.best.is_none() && self.last_search.is_none_or(|last| last + WANTED_PAUSE <= now)
+    }
+
+    /// Where to ping in a search for a path.
+    pub(super) fn begin_search(&mut self, now: Instant) -> Vec<SocketAddr> {
+        self.last_search = Some(now);
+        self.pause = (self.pause * 2).min(SEARCH_PAUSE.1);
+        let learned = self.learned.keys().filter(|address| !self.named.contains(address));
+        self.named.iter().chain(learned).copied().collect()
+    }
+
+    /// The peer pinged from `from`; true when it is worth to ping there in answer.
+    pub(super) fn heard_from(&mut self, from: SocketAddr, now: Instant) -> bool {
+        self.learned.insert(from, now);
+        if self.learned.len() > MAX_LEARNED
+            && let Some(oldest) = self
+                .learned
+                .iter()
+                .min_by_key(|(_, heard)| **heard)
+                .map(|(address, _)| *address)
+        {
+            self.learned.remove(&oldest);
+        }
+        let is_fresh = |best: &Best| best.address == from && best.answered + FRESH > now;
+        !self.best.as_ref().is_some_and(is_fresh)
+    }
+
+    /// `address` answered a ping after `latency`.
+    pub(super) fn answered(&mut self, address: SocketAddr, latency: Duration, now: Instant) {
+        let replaces = match &self.best {
+            None => true,
+            Some(best) if best.address == address => true,
+            Some(best) => best.lost > 0 || is_worth_changing(best.latency, latency),
+        };
+        if replaces {
+            self.best = Some(Best {
+                address,
+                latency,
+                answered: now,
+                pinged: now,
+                lost: 0,
+            });
+            self.pause = SEARCH_PAUSE.0;
+        }
+    }
+
+    /// Gives up the path when it is dead; gives the addresses to ping now.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<SocketAddr> {
+        let Some(best) = &mut self.best else {
+            return self.due_search(now);
+        };
+        let awaits = best.pinged > best.answered;
+        let since = now.saturating_duration_since(best.pinged);
+        if !awaits && since >= KEEP_OPEN {
+            best.pinged = now;
+            return vec![best.address];
+        }
+        if !awaits || since < ANSWER_LIMIT {
+            return Vec::new();
+        }
+        best.lost += 1;
+        best.pinged = now;
+        let address = best.address;
+        if best.lost >= MAX_LOST {
+            self.best = None;
+            self.search_soon();
+        }
+        let mut to = self.begin_search(now);
+        if !to.contains(&address) {
+            to.push(address);
+        }
+        to
+    }
+
+    fn due_search(&mut self, now: Instant) -> Vec<SocketAddr> {
+        let Some(last) = self.last_search else {
+            return Vec::new();
+        };
+        let pause = if self.online == Some(false) {
+            OFFLINE_PAUSE
+        } else {
+            self.pause
+        };
+        if last + pause > now {
+            Vec::new()
+        } else {
+            self.begin_search(now)
+        }
+    }
+}
+
+fn is_worth_changing(present: Duration, other: Duration) -> bool {
+    other + WORTH_CHANGING < present && other * 5 < present * 4
+}

@@ -1,0 +1,50 @@
+//! The connection to the control server: log in, follow the network map, tell about this node.
+//!
+//! The connection is ts2021: HTTP/2 inside a Noise session that an HTTP/1.1 upgrade starts. Wire types end here; what leaves this module
+//! is the domain's.
+
+mod backoff;
+mod c2n;
+mod client;
+mod dial;
+mod early;
+mod error;
+mod hostinfo;
+mod ping;
+mod records;
+mod register;
+mod server;
+mod session;
+mod stream;
+
+use std::net::SocketAddr;
+
+use isthmus_runtime::Secret;
+use isthmus_tailnet_core::key::DiscoKey;
+
+pub(crate) use client::Client;
+pub(crate) use dial::Dialer;
+pub use dial::{AuthoritiesError, read_authorities};
+pub(crate) use server::Server;
+
+/// The capability version that this node claims: the documents of the proxy contract need 109, Headscale 113; 120 invites relay messages
+/// that this node does not speak.
+pub(crate) const CAPABILITY_VERSION: u16 = 119;
+
+/// What the node tells control about itself and may change while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NodeFacts {
+    /// Key of this run of the node.
+    pub(crate) disco: DiscoKey,
+    /// Where the node may be reached directly: addresses of its interfaces.
+    pub(crate) endpoints: Vec<SocketAddr>,
+}
+
+/// What the node tells control about itself and never changes while it runs.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientConfig {
+    pub(crate) auth_key: Option<Secret>,
+    pub(crate) hostname: String,
+    pub(crate) app: String,
+    pub(crate) ephemeral: bool,
+}

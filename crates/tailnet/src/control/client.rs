@@ -1,0 +1,269 @@
+//! Keeps a node logged in and its network map fresh, for as long as the node runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use isthmus_runtime::ErrorChain;
+use isthmus_tailnet_core::netmap::{MapChange, NetmapStore};
+use isthmus_tailnet_wire::control::{MapRequest, MapResponse};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::backoff::Backoff;
+use super::error::ControlError;
+use super::hostinfo::hostinfo;
+use super::ping::Pings;
+use super::register::{Registration, register};
+use super::session::{Requester, Session};
+use super::stream::MapStream;
+use super::{CAPABILITY_VERSION, ClientConfig, Dialer, NodeFacts, Server};
+use crate::node::{LoginState, NodeStatus};
+use crate::state::{Identity, StateChanges, StateStore};
+
+const MAP_PATH: &str = "/machine/map";
+
+/// How long to wait before a refused node asks again.
+const REFUSED_WAIT: Duration = Duration::from_secs(30);
+
+/// Endpoint types as control numbers them: addresses of the node's interfaces.
+const LOCAL_ENDPOINT: i64 = 1;
+
+/// The client of one node.
+pub(crate) struct Client {
+    pub(crate) server: Server,
+    pub(crate) dialer: Dialer,
+    pub(crate) config: ClientConfig,
+    pub(crate) identity: Identity,
+    pub(crate) state: Arc<dyn StateStore>,
+    pub(crate) facts: watch::Receiver<NodeFacts>,
+    pub(crate) status: watch::Sender<NodeStatus>,
+    pub(crate) progress: Progress,
+}
+
+/// What a client has reached so far.
+#[derive(Default)]
+pub(crate) struct Progress {
+    store: NetmapStore,
+    backoff: Backoff,
+    /// Control has accepted this node key in this run.
+    registered: bool,
+    /// Login and display name of the registration.
+    user: (String, String),
+}
+
+/// Why a session ended in order.
+enum Ended {
+    /// Control refuses the node; ask again after a while.
+    Refused,
+    /// Begin again at once, with what was learned.
+    Again,
+}
+
+impl Client {
+    /// Runs until the task is aborted.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let wait = match self.session().await {
+                Ok(Ended::Again) => Duration::ZERO,
+                Ok(Ended::Refused) => REFUSED_WAIT.mul_f64(0.5 + rand::random::<f64>()),
+                Err(error) => self.lost(&error),
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Notes a failure; gives the time to wait. A node that was running goes on with the map it has.
+    fn lost(&mut self, error: &ControlError) -> Duration {
+        let wait = self.progress.backoff.after_failure(rand::random(), error.retry_after());
+        let problem = ErrorChain(error).to_string();
+        tracing::warn!(
+            problem,
+            wait_ms = wait.as_millis(),
+            "lost the control server, trying again"
+        );
+        if matches!(error, ControlError::Status { status: 400..=404, .. }) {
+            self.progress.registered = false;
+        }
+        self.status.send_modify(|status| {
+            status.connected = false;
+            if status.login != LoginState::Running {
+                status.login = LoginState::Connecting { problem };
+            }
+        });
+        wait
+    }
+
+    async fn session(&mut self) -> Result<Ended, ControlError> {
+        let session = Session::open(&self.dialer, &self.server, &self.identity.machine).await?;
+        let requester = session.requester();
+        if !self.progress.registered
+            && let Some(ended) = self.register(&requester).await?
+        {
+            return Ok(ended);
+        }
+        self.follow(&requester).await
+    }
+
+    /// Registers; gives nothing when control accepts the node.
+    async fn register(&mut self, requester: &Requester) -> Result<Option<Ended>, ControlError> {
+        self.set_login(LoginState::Registering);
+        // A node that was logged in before needs no key, and a single-use key is not to be used up twice.
+        let mut answer = register(requester, &self.config, &self.identity, !self.identity.was_logged_in()).await?;
+        let may_help = !matches!(answer, Registration::Accepted { .. });
+        if may_help && self.identity.was_logged_in() && self.config.auth_key.is_some() {
+            answer = register(requester, &self.config, &self.identity, true).await?;
+        }
+        match answer {
+            Registration::Accepted {
+                authorized,
+                login_name,
+                display_name,
+            } => {
+                self.progress.registered = true;
+                self.progress.user = (login_name, display_name);
+                if !authorized {
+                    self.set_login(LoginState::NeedsApproval);
+                }
+                Ok(None)
+            }
+            Registration::KeyExpired => {
+                let changes = self.identity.renew_node_key();
+                self.state.store(changes).await?;
+                let message = "the node key expired; a new one takes effect at the next start".to_owned();
+                self.refused(message)
+            }
+            Registration::Refused { message } => self.refused(message),
+            Registration::LoginUrl(url) => {
+                self.refused(format!("open {url} to log this node in, or give it an auth key"))
+            }
+        }
+    }
+
+    fn refused(&self, message: String) -> Result<Option<Ended>, ControlError> {
+        tracing::warn!(message, "the control server does not accept this node");
+        self.set_login(LoginState::NeedsLogin { message });
+        Ok(Some(Ended::Refused))
+    }
+
+    fn set_login(&self, login: LoginState) {
+        self.status.send_modify(|status| {
+            if status.login != LoginState::Running || matches!(login, LoginState::NeedsLogin { .. }) {
+                status.login = login;
+            }
+        });
+    }
+
+    /// Follows the map stream to its end.
+    async fn follow(&mut self, requester: &Requester) -> Result<Ended, ControlError> {
+        let facts = self.facts.borrow_and_update().clone();
+        let request = self.map_request(&facts);
+        let body = requester.stream("follow the network map", MAP_PATH, &request).await?;
+        let mut stream = MapStream::new(body);
+        let _updates = Updates::start(requester.clone(), request, self.facts.clone());
+        let mut pings = Pings::start(self.dialer.clone(), self.server.clone(), requester.clone());
+        self.progress.store.start_stream();
+        loop {
+            let mut message = stream.next().await?;
+            if let Some(ping) = message.ping_request.take() {
+                pings.take(&ping);
+            }
+            self.apply(message).await?;
+        }
+    }
+
+    async fn apply(&mut self, message: MapResponse) -> Result<(), ControlError> {
+        if self.progress.store.apply(message)? == MapChange::Nothing {
+            return Ok(());
+        }
+        self.progress.backoff.reset();
+        let Some(netmap) = self.progress.store.netmap().map(Arc::new) else {
+            return Ok(());
+        };
+        let changes = self
+            .identity
+            .logged_in(&netmap.own, &self.progress.user.0, &self.progress.user.1);
+        self.save(changes).await;
+        let authorized = netmap.own.machine_authorized;
+        self.status.send_modify(|status| {
+            status.connected = true;
+            status.login = if authorized {
+                LoginState::Running
+            } else {
+                LoginState::NeedsApproval
+            };
+            if status.netmap.as_ref() != Some(&netmap) {
+                status.netmap = Some(netmap);
+            }
+        });
+        Ok(())
+    }
+
+    /// What cannot be stored now is stored with the next change: the keys are safe since before the first registration.
+    async fn save(&self, changes: StateChanges) {
+        if changes.is_empty() {
+            return;
+        }
+        if let Err(error) = self.state.store(changes).await {
+            tracing::warn!(error = %ErrorChain(&error), "cannot store the login");
+        }
+    }
+
+    fn map_request(&self, facts: &NodeFacts) -> MapRequest {
+        MapRequest {
+            version: CAPABILITY_VERSION.into(),
+            compress: "zstd".to_owned(),
+            keep_alive: true,
+            node_key: self.identity.node.public.into(),
+            stream: true,
+            hostinfo: Some(hostinfo(&self.config)),
+            ..with_facts(MapRequest::default(), facts)
+        }
+    }
+}
+
+/// Some servers replace what they know by whatever a map request carries, so every one carries all of it.
+fn with_facts(request: MapRequest, facts: &NodeFacts) -> MapRequest {
+    MapRequest {
+        disco_key: isthmus_tailnet_wire::keys::DiscoKey::from_bytes(*facts.disco.as_bytes()),
+        endpoints: facts.endpoints.iter().copied().collect(),
+        endpoint_types: facts.endpoints.iter().map(|_| LOCAL_ENDPOINT).collect(),
+        ..request
+    }
+}
+
+/// Tells control when the facts change, beside an open stream. Ends when it is dropped.
+struct Updates(JoinHandle<()>);
+
+impl Updates {
+    fn start(requester: Requester, request: MapRequest, mut facts: watch::Receiver<NodeFacts>) -> Self {
+        Self(tokio::spawn(async move {
+            let mut backoff = Backoff::default();
+            while facts.changed().await.is_ok() {
+                let update = MapRequest {
+                    stream: false,
+                    omit_peers: true,
+                    keep_alive: false,
+                    ..request.clone()
+                };
+                let update = with_facts(update, &facts.borrow_and_update().clone());
+                match requester
+                    .tell("tell control the node's endpoints", MAP_PATH, &update)
+                    .await
+                {
+                    Ok(()) => backoff.reset(),
+                    Err(error) => {
+                        tracing::warn!(%error, "control does not know the node's new endpoints yet");
+                        tokio::time::sleep(backoff.after_failure(rand::random(), error.retry_after())).await;
+                        facts.mark_changed();
+                    }
+                }
+            }
+        }))
+    }
+}
+
+impl Drop for Updates {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
