@@ -8,7 +8,7 @@
 mod endpoints;
 mod peer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -95,6 +95,8 @@ pub struct Paths {
     own: NodeKey,
     forbidden: AddressSet,
     peers: BTreeMap<NodeKey, PeerPaths>,
+    /// The disco keys of all peers.
+    runs: BTreeSet<DiscoKey>,
     sent: BTreeMap<TransactionId, SentPing>,
     /// Peers that wait for their first search.
     newcomers: VecDeque<NodeKey>,
@@ -108,6 +110,7 @@ impl Paths {
             own,
             forbidden: AddressSet::default(),
             peers: BTreeMap::new(),
+            runs: BTreeSet::new(),
             sent: BTreeMap::new(),
             newcomers: VecDeque::new(),
             next_newcomer: None,
@@ -139,9 +142,15 @@ impl Paths {
             self.peers.insert(target.key, peer);
         }
         let peers = &self.peers;
+        self.runs = peers.values().map(|peer| peer.disco).collect();
         self.sent.retain(|_, ping| peers.contains_key(&ping.peer));
         self.newcomers.retain(|key| peers.contains_key(key));
         actions
+    }
+
+    /// Whether a message of this sender is worth opening.
+    pub fn knows(&self, sender: &DiscoKey) -> bool {
+        self.runs.contains(sender)
     }
 
     /// The path to a peer.
@@ -167,13 +176,13 @@ impl Paths {
         &mut self,
         from: SocketAddr,
         sender: &DiscoKey,
-        message: Message,
+        message: &Message,
         now: Instant,
         random: Random<'_>,
     ) -> Vec<Action> {
         match message {
-            Message::Ping { id, node } => self.receive_ping(from, sender, id, node, now, random),
-            Message::Pong { id, .. } => self.receive_pong(sender, id, now),
+            Message::Ping { id, node } => self.receive_ping(from, sender, *id, *node, now, random),
+            Message::Pong { id, .. } => self.receive_pong(sender, *id, now),
             // Only over a relay does it prove that the peer, not somebody on the way, wants to be pinged there.
             Message::CallMeMaybe { .. } => Vec::new(),
         }
@@ -288,14 +297,12 @@ impl Paths {
 
     /// The peer that a disco key stands for; a claim to be another node is not believed.
     fn peer_of(&self, sender: &DiscoKey, node: Option<NodeKey>) -> Option<NodeKey> {
-        match node {
-            Some(key) => self.peers.get(&key).filter(|peer| peer.disco == *sender).map(|_| key),
-            None => {
-                let mut matching = self.peers.iter().filter(|(_, peer)| peer.disco == *sender);
-                let (key, _) = matching.next()?;
-                matching.next().is_none().then_some(*key)
-            }
+        if let Some(key) = node {
+            return self.peers.get(&key).filter(|peer| peer.disco == *sender).map(|_| key);
         }
+        let mut matching = self.peers.iter().filter(|(_, peer)| peer.disco == *sender);
+        let (key, _) = matching.next()?;
+        matching.next().is_none().then_some(*key)
     }
 }
 

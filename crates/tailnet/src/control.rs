@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use isthmus_runtime::Secret;
 use isthmus_tailnet_core::key::DiscoKey;
 
-pub(crate) use client::Client;
+pub(crate) use client::{Client, Progress};
 pub(crate) use dial::Dialer;
 pub use dial::{AuthoritiesError, read_authorities};
 pub(crate) use server::Server;

@@ -2,6 +2,7 @@
 
 pub mod control;
 pub mod dataplane;
+pub mod interface;
 pub mod node;
 pub mod offloads;
 pub mod state;
@@ -9,6 +10,8 @@ pub mod tun;
 pub mod udp;
 pub mod wireguard;
 
+mod disco;
+mod engine;
 mod segment;
 mod waker;
 

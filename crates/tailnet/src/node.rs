@@ -5,30 +5,76 @@ mod status;
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use isthmus_tailnet_core::netmap::RoutePolicy;
+use isthmus_tailnet_core::paths::Paths;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use ts_keys::ExportableKey;
 
-pub use config::{DEFAULT_PORT, NodeConfig, TunConfig};
+pub use config::{NodeConfig, TunConfig};
 pub use status::{LoginState, NodeError, NodeErrorKind, NodeStatus};
 
-/// A running node. Dropping it stops it without a farewell; see [`Node::shutdown`].
+use crate::control::{Client, ClientConfig, Dialer, NodeFacts, Progress, Server};
+use crate::dataplane::{DataPlane, DataPlaneConfig};
+use crate::disco::DiscoBox;
+use crate::engine::{Applied, Engine, Settings};
+use crate::interface::{Interface, endpoints};
+use crate::offloads::{OffloadSwitch, Offloads};
+use crate::state::Identity;
+use crate::tun::{self, Tun};
+use crate::udp::UdpLink;
+use crate::wireguard::PrivateKey;
+
+/// A running node. Dropping it stops it without waiting for the end; see [`Node::shutdown`].
 pub struct Node {
     status: watch::Receiver<NodeStatus>,
-    stop: Arc<watch::Sender<bool>>,
+    port: u16,
+    client: JoinHandle<()>,
+    engine: Option<JoinHandle<()>>,
+    stop: Option<oneshot::Sender<()>>,
 }
 
 impl Node {
     /// Starts a node: when this returns, its UDP socket and its TUN device exist and it is logging in. Watch
-    /// [`status`](Self::status) for the rest.
+    /// [`status`](Self::status) for the rest. The device and all routes are made in the network namespace of the calling thread.
     ///
     /// # Errors
-    /// [`NodeError`] for what cannot get better by waiting: bad configuration, unreadable state, missing rights. An unreachable control
+    /// [`NodeError`] for what cannot get better by waiting: bad configuration, unusable state, missing rights. An unreachable control
     /// server is no error: the node keeps trying.
     pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
-        config.state.load().await?;
-        let (_, status) = watch::channel(NodeStatus::default());
+        let server = Server::parse(&config.login_server).ok_or_else(|| NodeError::BadLoginServer {
+            url: config.login_server.clone(),
+        })?;
+        let (identity, changes) = Identity::load(&config.state.load().await?, &config.login_server)?;
+        if !changes.is_empty() {
+            config.state.store(changes).await?;
+        }
+        let (status_sender, status) = watch::channel(NodeStatus::default());
+        let (engine, facts) = start_engine(&config, &identity, status.clone()).await?;
+        let client = Client {
+            server,
+            dialer: Dialer::new(&config.extra_ca),
+            config: ClientConfig {
+                auth_key: config.auth_key,
+                hostname: config.hostname,
+                app: config.app,
+                ephemeral: config.ephemeral,
+            },
+            identity,
+            state: config.state,
+            facts,
+            status: status_sender,
+            progress: Progress::default(),
+        };
+        let (stop, stopped) = oneshot::channel();
+        let port = engine.port;
+        let engine = tokio::spawn(engine.run(stopped));
         Ok(Self {
             status,
-            stop: Arc::new(watch::channel(false).0),
+            port,
+            client: tokio::spawn(client.run()),
+            engine: Some(engine),
+            stop: Some(stop),
         })
     }
 
@@ -37,8 +83,82 @@ impl Node {
         self.status.clone()
     }
 
-    /// Stops the node: ends the control connection, removes its routes and its TUN device. Returns when all that is done.
-    pub async fn shutdown(self) {
-        self.stop.send_replace(true);
+    /// The UDP port of WireGuard and disco.
+    pub fn port(&self) -> u16 {
+        self.port
     }
+
+    /// Stops the node: ends the control connection, removes its routes and its TUN device. Returns when all that is done.
+    pub async fn shutdown(mut self) {
+        self.client.abort();
+        self.stop.take();
+        if let Some(engine) = self.engine.take() {
+            // A panic of the task has been printed already.
+            let _ = engine.await;
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.client.abort();
+    }
+}
+
+/// Makes the device, the socket and the data plane. The machine's endpoints are gathered here, before the node registers, so that its
+/// first message to control carries them.
+async fn start_engine(
+    config: &NodeConfig,
+    identity: &Identity,
+    status: watch::Receiver<NodeStatus>,
+) -> Result<(Engine, watch::Receiver<NodeFacts>), NodeError> {
+    let offloads = if config.tun.offloads {
+        Offloads::for_this_kernel()
+    } else {
+        Offloads::NONE
+    };
+    let offloads = OffloadSwitch::new(offloads);
+    let udp = UdpLink::bind(config.listen_port, offloads.clone())?;
+    let tun = tun::TunConfig {
+        name: config.tun.name.clone(),
+        mtu: config.tun.mtu,
+        addresses: Vec::new(),
+    };
+    let tun = Tun::create(&tun, offloads)?;
+    let interface = Interface::open(&config.tun.name).await?;
+    let private_key = PrivateKey::from_bytes(*identity.node.export().as_bytes());
+    let own_key = private_key.public_key();
+    let plane_config = DataPlaneConfig {
+        private_key,
+        mtu: config.tun.mtu,
+    };
+    let (plane, hooks) = DataPlane::start(&plane_config, Arc::new(tun), udp)?;
+    let port = plane.local_port().map_err(NodeError::Port)?;
+    let disco = DiscoBox::random();
+    let machine = interface.machine_addresses().await?;
+    let facts = NodeFacts {
+        disco: disco.public_key(),
+        endpoints: endpoints(&machine, port),
+    };
+    let (facts, facts_receiver) = watch::channel(facts);
+    let settings = Settings {
+        policy: RoutePolicy {
+            accept_routes: config.accept_routes,
+        },
+        install_routes: config.install_routes,
+    };
+    let engine = Engine {
+        sender: plane.datagram_sender(),
+        plane,
+        hooks,
+        disco,
+        paths: Paths::new(own_key),
+        interface,
+        port,
+        facts,
+        status,
+        settings,
+        applied: Applied::default(),
+    };
+    Ok((engine, facts_receiver))
 }

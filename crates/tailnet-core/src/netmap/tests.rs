@@ -49,7 +49,7 @@ fn map(more: &[Value]) -> Netmap {
 }
 
 fn now() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+    SystemTime::UNIX_EPOCH + Duration::from_hours(500_000)
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn peer_is_unusable_when_expired_unsigned_masqueraded_or_wireguard_only() {
 fn filter_parts_are_replaced_and_cleared_by_name() {
     let rule = |port: u16| json!({"SrcIPs": ["*"], "DstPorts": [{"IP": "*", "Ports": {"First": port, "Last": port}}]});
     let added = json!({"PacketFilters": {"more": [rule(1), rule(2)]}});
-    assert_eq!(map(&[added.clone()]).rules.len(), 3);
+    assert_eq!(map(std::slice::from_ref(&added)).rules.len(), 3);
     assert_eq!(
         map(&[added.clone(), json!({"PacketFilters": {"base": null}})])
             .rules

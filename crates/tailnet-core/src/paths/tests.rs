@@ -88,12 +88,12 @@ impl Bench {
 
     fn pong(&mut self, from: SocketAddr, id: TransactionId) -> Vec<Action> {
         let message = Message::Pong { id, observed: at(99) };
-        self.call(|paths, now, random| paths.receive(from, &RUN, message, now, random))
+        self.call(|paths, now, random| paths.receive(from, &RUN, &message, now, random))
     }
 
     fn ping_from(&mut self, from: SocketAddr, disco: DiscoKey, node: Option<NodeKey>) -> Vec<Action> {
         let message = Message::Ping { id: [9; 12], node };
-        self.call(|paths, now, random| paths.receive(from, &disco, message, now, random))
+        self.call(|paths, now, random| paths.receive(from, &disco, &message, now, random))
     }
 
     /// Establishes the path to `to`.
@@ -192,7 +192,7 @@ fn pong_without_its_ping_or_of_another_run_makes_no_path() {
     let other = DiscoKey::from_bytes([66; 32]);
     assert!(
         bench
-            .call(|paths, now, random| paths.receive(at(1), &other, message, now, random))
+            .call(|paths, now, random| paths.receive(at(1), &other, &message, now, random))
             .is_empty()
     );
     assert_eq!(bench.paths.path(&PEER), None);

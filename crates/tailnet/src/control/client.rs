@@ -55,16 +55,16 @@ pub(crate) struct Progress {
 enum Ended {
     /// Control refuses the node; ask again after a while.
     Refused,
-    /// Begin again at once, with what was learned.
-    Again,
+    /// The node key expired and another is stored: only a new start can use it.
+    KeyRenewed,
 }
 
 impl Client {
-    /// Runs until the task is aborted.
+    /// Runs until the task is aborted, or the node has to be started again.
     pub(crate) async fn run(mut self) {
         loop {
             let wait = match self.session().await {
-                Ok(Ended::Again) => Duration::ZERO,
+                Ok(Ended::KeyRenewed) => return self.set_login(LoginState::RestartNeeded),
                 Ok(Ended::Refused) => REFUSED_WAIT.mul_f64(0.5 + rand::random::<f64>()),
                 Err(error) => self.lost(&error),
             };
@@ -129,25 +129,26 @@ impl Client {
             Registration::KeyExpired => {
                 let changes = self.identity.renew_node_key();
                 self.state.store(changes).await?;
-                let message = "the node key expired; a new one takes effect at the next start".to_owned();
-                self.refused(message)
+                Ok(Some(Ended::KeyRenewed))
             }
-            Registration::Refused { message } => self.refused(message),
+            Registration::Refused { message } => Ok(Some(self.refused(message))),
             Registration::LoginUrl(url) => {
-                self.refused(format!("open {url} to log this node in, or give it an auth key"))
+                let message = format!("open {url} to log this node in, or give it an auth key");
+                Ok(Some(self.refused(message)))
             }
         }
     }
 
-    fn refused(&self, message: String) -> Result<Option<Ended>, ControlError> {
+    fn refused(&self, message: String) -> Ended {
         tracing::warn!(message, "the control server does not accept this node");
         self.set_login(LoginState::NeedsLogin { message });
-        Ok(Some(Ended::Refused))
+        Ended::Refused
     }
 
     fn set_login(&self, login: LoginState) {
         self.status.send_modify(|status| {
-            if status.login != LoginState::Running || matches!(login, LoginState::NeedsLogin { .. }) {
+            let ends_running = matches!(login, LoginState::NeedsLogin { .. } | LoginState::RestartNeeded);
+            if status.login != LoginState::Running || ends_running {
                 status.login = login;
             }
         });

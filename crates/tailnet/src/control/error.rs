@@ -73,9 +73,10 @@ pub(crate) enum ControlError {
 impl ControlError {
     /// How long control asked to wait.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Status { retry_after, .. } => *retry_after,
-            _ => None,
+        if let Self::Status { retry_after, .. } = self {
+            *retry_after
+        } else {
+            None
         }
     }
 }

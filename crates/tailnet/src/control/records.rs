@@ -68,7 +68,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Checked<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        Poll::Ready(self.follow(&buf.filled()[before..]))
+        let followed = self.follow(&buf.filled()[before..]);
+        if followed.is_err() {
+            buf.set_filled(before);
+        }
+        Poll::Ready(followed)
     }
 }
 

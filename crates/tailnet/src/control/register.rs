@@ -46,7 +46,10 @@ pub(crate) async fn register(
         ephemeral: config.ephemeral,
         ..RegisterRequest::default()
     };
-    match requester.call::<RegisterResponse>("register the node", "/machine/register", &request).await {
+    match requester
+        .call::<RegisterResponse>("register the node", "/machine/register", &request)
+        .await
+    {
         Ok(response) => Ok(Registration::from(response)),
         // Some servers refuse an auth key by a status, with their words in the body.
         Err(ControlError::Status {

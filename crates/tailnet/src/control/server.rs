@@ -30,7 +30,8 @@ impl Server {
             _ => return None,
         };
         let authority = uri.authority()?;
-        if authority.as_str().contains('@') || authority.host().is_empty() {
+        let has_bad_port = authority.as_str().len() > authority.host().len() && authority.port_u16().is_none();
+        if authority.as_str().contains('@') || authority.host().is_empty() || has_bad_port {
             return None;
         }
         Some(Self {

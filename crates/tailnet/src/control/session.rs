@@ -266,7 +266,7 @@ async fn refused(action: &'static str, response: Response<Incoming>) -> ControlE
     let message = Limited::new(body, MAX_ANSWER)
         .collect()
         .await
-        .map(|body| body.to_bytes())
+        .map(http_body_util::Collected::to_bytes)
         .unwrap_or_default();
     status_error(action, head.status, &head.headers, &message)
 }

@@ -6,6 +6,7 @@ use isthmus_runtime::Secret;
 use rustls_pki_types::CertificateDer;
 
 use crate::state::StateStore;
+use crate::udp::DEFAULT_PORT;
 
 /// How to run a node.
 pub struct NodeConfig {
@@ -33,9 +34,6 @@ pub struct NodeConfig {
     /// Certificates of authorities to trust for the control server beside the public ones.
     pub extra_ca: Vec<CertificateDer<'static>>,
 }
-
-/// The port that nodes listen on unless told otherwise.
-pub const DEFAULT_PORT: u16 = 41641;
 
 /// The TUN device of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,10 +1,15 @@
 //! What a node tells.
 
+use std::io;
 use std::sync::Arc;
 
 use isthmus_tailnet_core::netmap::Netmap;
 
-use crate::state::StateError;
+use crate::dataplane::DataPlaneError;
+use crate::interface::InterfaceError;
+use crate::state::{IdentityError, StateError};
+use crate::tun::TunError;
+use crate::udp::UdpError;
 
 /// The state of a node at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -39,6 +44,8 @@ pub enum LoginState {
     NeedsApproval,
     /// Logged in; the network map is held.
     Running,
+    /// The node key expired. Another one is stored, and takes effect when the node is started again.
+    RestartNeeded,
 }
 
 impl NodeStatus {
@@ -60,6 +67,24 @@ pub enum NodeError {
     /// State cannot be read or written.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Stored state is no identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// There is no TUN device.
+    #[error(transparent)]
+    Tun(#[from] TunError),
+    /// There is no UDP socket.
+    #[error(transparent)]
+    Udp(#[from] UdpError),
+    /// The kernel does not tell the node's port.
+    #[error("cannot tell the node's UDP port")]
+    Port(#[source] io::Error),
+    /// The device's addresses and routes cannot be managed.
+    #[error(transparent)]
+    Interface(#[from] InterfaceError),
+    /// The data plane does not run.
+    #[error(transparent)]
+    DataPlane(#[from] DataPlaneError),
 }
 
 /// Whose turn it is to mend a [`NodeError`].
@@ -78,7 +103,10 @@ impl NodeError {
     pub fn kind(&self) -> NodeErrorKind {
         match self {
             Self::BadLoginServer { .. } => NodeErrorKind::Configuration,
-            Self::State(_) => NodeErrorKind::State,
+            Self::State(_) | Self::Identity(_) => NodeErrorKind::State,
+            Self::Tun(_) | Self::Udp(_) | Self::Port(_) | Self::Interface(_) | Self::DataPlane(_) => {
+                NodeErrorKind::Environment
+            }
         }
     }
 }

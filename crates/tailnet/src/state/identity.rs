@@ -73,14 +73,15 @@ impl Identity {
     /// [`IdentityError`] when stored state exists and cannot be used. It is never overwritten then.
     pub fn load(values: &StateValues, server: &str) -> Result<(Self, StateChanges), IdentityError> {
         let mut changes = StateChanges::new();
-        let machine = match values.get(MACHINE_KEY) {
-            Some(value) => private_key::<MachinePrivateKey>(MACHINE_KEY, value)?.into(),
-            None => {
-                let machine = MachineKeyPair::random();
-                changes.insert(MACHINE_KEY.to_owned(), Some(machine.export().to_string().into_bytes()));
-                machine
-            }
-        };
+        let stored = values
+            .get(MACHINE_KEY)
+            .map(|value| private_key::<MachinePrivateKey>(MACHINE_KEY, value));
+        let machine = stored
+            .transpose()?
+            .map_or_else(MachineKeyPair::random, MachineKeyPair::from);
+        if !values.contains_key(MACHINE_KEY) {
+            changes.insert(MACHINE_KEY.to_owned(), Some(machine.export().to_string().into_bytes()));
+        }
         if let Some(profile) = Profile::current(values, server)?
             && let Some((node, old_node)) = profile.keys()?
         {
@@ -190,18 +191,19 @@ impl Profile {
                 Ok(Some(private_key::<NodePrivateKey>(&self.key, text.as_bytes())?.into()))
             }
         };
-        Ok(key("PrivateNodeKey")?
-            .map(|node| Ok((node, key("OldPrivateNodeKey")?)))
-            .transpose()?)
+        let Some(node) = key("PrivateNodeKey")? else {
+            return Ok(None);
+        };
+        Ok(Some((node, key("OldPrivateNodeKey")?)))
     }
 
     fn set_keys(&mut self, node: &NodeKeyPair, old: Option<&NodeKeyPair>) {
-        let none = || format!("privkey:{}", "0".repeat(64));
+        let zero = || format!("privkey:{}", "0".repeat(64));
         let mut config = self.config();
         config.set("PrivateNodeKey", &node.export().to_string());
         config.set(
             "OldPrivateNodeKey",
-            &old.map_or_else(none, |old| old.export().to_string()),
+            &old.map_or_else(zero, |old| old.export().to_string()),
         );
         self.prefs.set("Config", &config);
     }

@@ -1,0 +1,256 @@
+//! Brings together what control says, what disco finds and what the data plane does.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use ipnet::IpNet;
+use isthmus_runtime::ErrorChain;
+use isthmus_tailnet_core::addresses::AddressSet;
+use isthmus_tailnet_core::filter::Filter;
+use isthmus_tailnet_core::key::NodeKey;
+use isthmus_tailnet_core::netmap::{Netmap, Peer, RoutePolicy};
+use isthmus_tailnet_core::paths::{Action, Paths, Target};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::control::NodeFacts;
+use crate::dataplane::{DataPlane, Datagram, DatagramSender, Hooks, Path, PeerConfig, PeerEvent, Snapshot};
+use crate::disco::{DiscoBox, random_id};
+use crate::interface::{Interface, endpoints};
+use crate::node::NodeStatus;
+
+/// How often paths are looked after.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How often the machine's addresses and the expiry of keys are looked at.
+const REVIEW: Duration = Duration::from_secs(10);
+
+/// The running middle of a node.
+pub(crate) struct Engine {
+    pub(crate) plane: DataPlane,
+    pub(crate) hooks: Hooks,
+    pub(crate) sender: DatagramSender,
+    pub(crate) disco: DiscoBox,
+    pub(crate) paths: Paths,
+    pub(crate) interface: Interface,
+    pub(crate) port: u16,
+    pub(crate) facts: watch::Sender<NodeFacts>,
+    pub(crate) status: watch::Receiver<NodeStatus>,
+    pub(crate) settings: Settings,
+    pub(crate) applied: Applied,
+}
+
+/// What the engine is told once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) policy: RoutePolicy,
+    pub(crate) install_routes: bool,
+}
+
+/// What is in force now.
+#[derive(Default)]
+pub(crate) struct Applied {
+    netmap: Option<Arc<Netmap>>,
+    filter: Filter,
+    peers: Vec<(Arc<Peer>, Vec<IpNet>)>,
+    machine: BTreeSet<IpAddr>,
+}
+
+impl Engine {
+    /// Runs until `stop` fires or is dropped; then everything the node had is gone.
+    pub(crate) async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut review = interval(REVIEW);
+        loop {
+            tokio::select! {
+                _ = &mut stop => break,
+                changed = self.status.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    self.take_netmap().await;
+                }
+                Some(datagram) = self.hooks.datagrams.recv() => self.take_datagram(datagram),
+                Some(event) = self.hooks.events.recv() => self.take_event(&event),
+                _ = tick.tick() => {
+                    let actions = self.paths.tick(Instant::now(), &mut random_id);
+                    self.act(actions);
+                }
+                _ = review.tick() => self.review().await,
+            }
+        }
+        // Its threads are waited for, which must not hold up the runtime.
+        let Self { plane, sender, .. } = self;
+        drop(sender);
+        let _ = tokio::task::spawn_blocking(move || drop(plane)).await;
+    }
+
+    async fn take_netmap(&mut self) {
+        let netmap = self.status.borrow_and_update().netmap.clone();
+        if netmap == self.applied.netmap {
+            return;
+        }
+        self.applied.netmap = netmap;
+        self.apply_netmap().await;
+    }
+
+    /// Puts the network map in force: peers, filter, addresses, routes.
+    async fn apply_netmap(&mut self) {
+        let Some(netmap) = self.applied.netmap.clone() else {
+            return;
+        };
+        let (now, policy) = (SystemTime::now(), self.settings.policy);
+        self.applied.peers = usable_peers(&netmap, policy, now);
+        self.applied.filter = self.applied.filter.with_plan(netmap.filter_plan(policy, now));
+        let targets = self.applied.peers.iter().filter_map(|(peer, _)| target(peer)).collect();
+        let actions = self.paths.update(targets, forbidden(&netmap, &self.applied.machine));
+        self.act(actions);
+        self.apply_snapshot();
+        if let Err(error) = self.apply_interface(&netmap).await {
+            tracing::error!(error = %ErrorChain(&error), "the node's interface is not as the network map wants it");
+        }
+    }
+
+    async fn apply_interface(&mut self, netmap: &Netmap) -> Result<(), crate::interface::InterfaceError> {
+        self.interface.set_addresses(&netmap.own.addresses).await?;
+        if self.settings.install_routes {
+            let nets = self.applied.peers.iter().flat_map(|(_, nets)| nets.iter().copied());
+            let own: Vec<IpNet> = netmap.own.addresses.iter().copied().map(IpNet::from).collect();
+            self.interface
+                .set_routes(nets.filter(|net| !own.contains(net)).collect())
+                .await?;
+        }
+        Ok(())
+    }
+
+    fn apply_snapshot(&self) {
+        let Some(netmap) = &self.applied.netmap else { return };
+        let peers = self.applied.peers.iter().map(|(peer, nets)| PeerConfig {
+            disco: peer.disco,
+            allowed_ips: nets.clone(),
+            path: self.paths.path(&peer.key).map(Path::Direct),
+            ..PeerConfig::new(peer.key)
+        });
+        self.plane.apply(Snapshot {
+            own: netmap.own.addresses.iter().copied().map(IpNet::from).collect(),
+            peers: peers.collect(),
+            filter: Some(Arc::new(self.applied.filter.clone())),
+        });
+    }
+
+    fn take_datagram(&mut self, mut datagram: Datagram) {
+        let paths = &self.paths;
+        let opened = self.disco.open(&mut datagram.bytes, |sender| paths.knows(sender));
+        let Some((sender, message)) = opened else {
+            tracing::trace!(from = %datagram.from, "a datagram is not for this node");
+            return;
+        };
+        tracing::trace!(from = %datagram.from, ?sender, ?message, "disco message");
+        let actions = self
+            .paths
+            .receive(datagram.from, &sender, &message, Instant::now(), &mut random_id);
+        self.act(actions);
+    }
+
+    fn take_event(&mut self, event: &PeerEvent) {
+        tracing::trace!(?event, "event of the data plane");
+        if let PeerEvent::PathWanted(peer) = event {
+            let actions = self.paths.wanted(peer, Instant::now(), &mut random_id);
+            self.act(actions);
+        }
+    }
+
+    fn act(&self, actions: Vec<Action>) {
+        let mut paths_changed = false;
+        for action in actions {
+            match action {
+                Action::Send { to, disco, message } => {
+                    let Some(datagram) = self.disco.seal(&disco, &message) else {
+                        continue;
+                    };
+                    if let Err(error) = self.sender.send(to, &datagram) {
+                        tracing::trace!(%to, %error, "cannot send a disco message");
+                    }
+                }
+                Action::Path { peer, path } => {
+                    paths_changed = true;
+                    self.log_path(&peer, path.is_some());
+                    tracing::debug!(?peer, ?path, name = self.name_of(&peer), "the path to a peer changed");
+                }
+            }
+        }
+        if paths_changed {
+            self.apply_snapshot();
+        }
+    }
+
+    fn log_path(&self, peer: &NodeKey, found: bool) {
+        if found {
+            tracing::info!(?peer, "found a direct path to a peer");
+        } else if self.applied.peers.iter().any(|(known, _)| known.key == *peer) {
+            tracing::info!(?peer, "no direct path to a peer");
+        }
+    }
+
+    fn name_of(&self, key: &NodeKey) -> &str {
+        let peer = self.applied.peers.iter().find(|(peer, _)| peer.key == *key);
+        peer.map_or("", |(peer, _)| &peer.name)
+    }
+
+    /// Looks at what changes without a message: the machine's addresses, and keys whose time comes.
+    async fn review(&mut self) {
+        match self.interface.machine_addresses().await {
+            Ok(machine) if machine != self.applied.machine => {
+                let endpoints = endpoints(&machine, self.port);
+                self.applied.machine = machine;
+                self.facts.send_if_modified(|facts| {
+                    let changed = facts.endpoints != endpoints;
+                    facts.endpoints = endpoints;
+                    changed
+                });
+                self.apply_netmap().await;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error = %ErrorChain(&error), "the machine's addresses are not known"),
+        }
+        let Some(netmap) = self.applied.netmap.clone() else {
+            return;
+        };
+        if usable_peers(&netmap, self.settings.policy, SystemTime::now()) != self.applied.peers {
+            self.apply_netmap().await;
+        }
+    }
+}
+
+/// The peers that traffic is exchanged with; none once the node's own key is expired.
+fn usable_peers(netmap: &Netmap, policy: RoutePolicy, now: SystemTime) -> Vec<(Arc<Peer>, Vec<IpNet>)> {
+    if netmap.own.is_expired(now) {
+        Vec::new()
+    } else {
+        netmap.usable_peers(policy, now)
+    }
+}
+
+fn target(peer: &Arc<Peer>) -> Option<Target> {
+    Some(Target {
+        key: peer.key,
+        disco: peer.disco?,
+        endpoints: peer.endpoints.clone(),
+        online: peer.online,
+    })
+}
+
+/// Where disco never sends: to this machine and into the tailnet.
+fn forbidden(netmap: &Netmap, machine: &BTreeSet<IpAddr>) -> AddressSet {
+    let peers = netmap.peers.values().flat_map(|peer| peer.addresses.iter());
+    machine
+        .iter()
+        .chain(&netmap.own.addresses)
+        .chain(peers)
+        .copied()
+        .map(IpNet::from)
+        .collect()
+}
