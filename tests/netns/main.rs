@@ -1,2 +1,3 @@
 //! Tests against the kernel in network namespaces.
+mod node;
 mod proxy;

@@ -1,5 +1,6 @@
 //! The one binary of Isthmus.
 
+mod node;
 mod operator;
 mod tailbox;
 
@@ -22,6 +23,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Runs a tailnet node on this machine
+    Node(node::Arguments),
     /// Watches a cluster and gives Services their proxies
     Operator(operator::Arguments),
     /// Runs a tailnet for demos and tests: control server and management API, not for production
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     match command {
+        Command::Node(arguments) => runtime.block_on(node::run(arguments)),
         Command::Operator(arguments) => runtime.block_on(operator::run(arguments)),
         Command::Tailbox(arguments) => runtime.block_on(tailbox::run(arguments)),
     }

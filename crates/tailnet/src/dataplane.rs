@@ -29,6 +29,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use isthmus_tailnet_core::key::NodeKey;
 use isthmus_tailnet_core::packet_io::PacketIo;
 use isthmus_tailnet_core::wireguard::Transport;
 
@@ -124,6 +125,15 @@ impl DataPlane {
         self.shared.tables.store(Arc::clone(&new));
         self.forget_dropped(&old, &new);
         self.welcome(&old, &new);
+    }
+
+    /// Begins a handshake with a peer that has a path, unless one is in progress: for a peer known to have lost its session.
+    /// At most one in five seconds and peer.
+    pub fn force_handshake(&self, key: &NodeKey) {
+        let (tables, now) = (self.shared.tables.load(), Instant::now());
+        if let Some(entry) = tables.by_key(key).filter(|entry| entry.peer.may_force_handshake(now)) {
+            self.shared.start_handshake(entry, false, now);
+        }
     }
 
     /// A handle to send other datagrams from the node's socket.
@@ -240,3 +250,6 @@ impl fmt::Debug for DatagramSender {
         f.debug_struct("DatagramSender").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

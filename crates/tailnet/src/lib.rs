@@ -6,6 +6,7 @@ pub mod interface;
 pub mod node;
 pub mod offloads;
 pub mod state;
+pub mod static_peers;
 pub mod tun;
 pub mod udp;
 pub mod wireguard;

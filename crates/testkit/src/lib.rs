@@ -6,7 +6,9 @@
 )]
 
 pub mod apiserver;
+pub mod binary;
 pub mod cluster;
+pub mod memory;
 pub mod netns;
 pub mod require;
 pub mod tailnet;
