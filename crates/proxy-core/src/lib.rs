@@ -5,17 +5,21 @@
 //! and says of any tracked flow whether it may live on ([`Plan::admits`]). Nothing here is patched: every change
 //! derives everything anew.
 
+mod documents;
 mod flow;
 mod mode;
 mod plan;
+mod publication;
 mod routes;
 mod rules;
 mod settings;
 mod versioned_config;
 
+pub use documents::{Configuration, DocumentError, Documents, Sources};
 pub use flow::{Flow, FlowEnd};
 pub use mode::{Egress, Ingress, IngressPorts, Mode, ModeError};
 pub use plan::{Plan, ReservedPorts, TUN_NAME, TailnetAddresses, Tun};
+pub use publication::{Device, Publication};
 pub use routes::{
     DeviceSetting, Family, PolicyRule, RoutePlan, Selector, Setting, TABLE, TableRoute, TableRouteKind, WhichDevice,
 };

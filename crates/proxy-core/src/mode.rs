@@ -100,6 +100,15 @@ impl Mode {
         })
     }
 
+    /// One word for logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Ingress(_) => "ingress",
+            Self::Egress(_) => "egress",
+        }
+    }
+
     /// A mode that sends every port to `text`, as `TS_DEST_IP` asks for.
     pub fn ingress_to_all_ports(text: &str) -> Result<Self, ModeError> {
         Ok(Self::Ingress(Ingress {

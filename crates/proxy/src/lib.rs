@@ -1,9 +1,21 @@
 //! The proxy's shell: preflight, nftables, routes, config watching, health.
+//!
+//! [`run()`] is a whole proxy. [`Kernel`] is its part that changes the network namespace, without a tailnet or a cluster.
 
+mod config_watch;
+mod health;
 mod kernel;
+mod kube_state;
+mod link_changes;
 mod nftables;
+mod preflight;
+mod publisher;
 mod routes;
+mod run;
 
 pub use kernel::{Kernel, KernelError};
+pub use kube_state::SecretStore;
 pub use nftables::{NftablesError, PacketFilter};
+pub use preflight::{PreflightError, check_rights};
 pub use routes::{Routed, RoutesError, Routing};
+pub use run::{ProxyError, run};

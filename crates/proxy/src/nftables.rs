@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use isthmus_proxy_core::{Chain, Flow, FlowEnd, Plan, Protocol, RulePlan, TABLE_NAME, TRACK_EGRESS, TRACK_INGRESS};
 use nlink::Connection;
-use nlink::netlink::netfilter::{ConntrackEntry, ConntrackFilter, ConntrackTuple, IpProtocol};
+use nlink::netlink::netfilter::{ConntrackEntry, ConntrackFilter, ConntrackTuple, IpProtocol, TcpConntrackState};
 use nlink::netlink::nftables::{ChainInfo, Family, Transaction};
 use nlink::netlink::{Netfilter, Nftables};
 use thiserror::Error;
@@ -34,7 +34,7 @@ pub enum NftablesError {
     )]
     Replace(#[source] nlink::Error),
     /// Tracked flows could not be listed or deleted.
-    #[error("cannot delete tracked flows of an earlier plan: load the kernel module nf_conntrack_netlink on the node")]
+    #[error("cannot list or delete tracked flows: load the kernel module nf_conntrack_netlink on the node")]
     Forget(#[source] nlink::Error),
 }
 
@@ -102,6 +102,23 @@ impl PacketFilter {
             }
         }
         Ok(forgotten)
+    }
+
+    /// How many TCP connections that a plan let through are open.
+    pub async fn open_connections(&self) -> Result<usize, NftablesError> {
+        let mut open = 0;
+        for mark in [TRACK_INGRESS, TRACK_EGRESS] {
+            let entries = self
+                .flows
+                .get_conntrack_matching(&ConntrackFilter::new().mark(mark, u32::MAX))
+                .await;
+            let entries = entries.map_err(NftablesError::Forget)?;
+            open += entries
+                .iter()
+                .filter(|e| e.tcp_state == Some(TcpConntrackState::Established))
+                .count();
+        }
+        Ok(open)
     }
 
     async fn has_shape_of(&self, rules: &RulePlan) -> Result<bool, NftablesError> {

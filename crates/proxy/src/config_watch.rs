@@ -1,0 +1,143 @@
+//! Watches the configuration documents: the Secret by the API, and the folder where it is mounted.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt, future, stream};
+use isthmus_proxy_core::{Documents, Sources};
+use isthmus_runtime::Shutdown;
+use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, watcher};
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// How often the folder is read. The kubelet itself is slower.
+const FOLDER_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Where documents come from.
+pub(crate) struct ConfigSources {
+    /// The Secret, when the API server can be asked.
+    pub(crate) secret: Option<(Client, String)>,
+    /// The folder where its keys are files.
+    pub(crate) folder: Option<PathBuf>,
+}
+
+/// Starts watching; the receiver always holds the newest documents, none before the first.
+pub(crate) fn watch_config(sources: ConfigSources, shutdown: Shutdown) -> watch::Receiver<Option<Documents>> {
+    let (sender, receiver) = watch::channel(None);
+    tokio::spawn(async move {
+        tokio::select! {
+            () = follow(sources, sender) => {}
+            () = shutdown.begun() => {}
+        }
+    });
+    receiver
+}
+
+async fn follow(sources: ConfigSources, sender: watch::Sender<Option<Documents>>) {
+    let mut deliveries = std::pin::pin!(secret_documents(sources.secret));
+    let mut ticks = interval(FOLDER_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut choice = Sources::default();
+    loop {
+        let changed = tokio::select! {
+            Some(documents) = deliveries.next() => choice.offer_from_api(documents),
+            _ = ticks.tick() => match sources.folder.as_deref().map(read_folder) {
+                Some(Ok(documents)) => choice.offer_from_files(documents),
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "the configuration folder cannot be read");
+                    false
+                }
+                None => false,
+            },
+        };
+        if changed {
+            tracing::info!("new configuration");
+            sender.send_replace(choice.current().cloned());
+        }
+    }
+}
+
+/// What the API server delivers. Errors are retried with growing pauses, and the folder speaks meanwhile.
+fn secret_documents(secret: Option<(Client, String)>) -> impl Stream<Item = Documents> {
+    let Some((client, name)) = secret else {
+        return stream::pending().left_stream();
+    };
+    let api: Api<Secret> = Api::default_namespaced(client);
+    // Only with this selector does RBAC let a Role with resourceNames watch.
+    let only_own = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    watcher(api, only_own)
+        .default_backoff()
+        .applied_objects()
+        .filter_map(|event| {
+            future::ready(match event {
+                Ok(secret) => Some(documents_of(secret)),
+                Err(error) => {
+                    tracing::warn!(%error, "the configuration cannot be watched: files are read meanwhile");
+                    None
+                }
+            })
+        })
+        .right_stream()
+}
+
+fn documents_of(secret: Secret) -> Documents {
+    let data = secret.data.unwrap_or_default().into_iter();
+    let entries = data
+        .filter_map(|(key, value)| Some((key, String::from_utf8(value.0).ok()?)))
+        .collect();
+    Documents::from_entries(&entries)
+}
+
+/// Reads the documents of a folder; other files are left alone.
+pub(crate) fn read_folder(folder: &Path) -> std::io::Result<Documents> {
+    let mut entries = BTreeMap::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with("..") && entry.path().is_file() {
+            entries.insert(name, std::fs::read_to_string(entry.path())?);
+        }
+    }
+    Ok(Documents::from_entries(&entries))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use isthmus_runtime::Shutdown;
+
+    use super::{ConfigSources, read_folder, watch_config};
+
+    #[test]
+    fn folder_is_read_like_a_mounted_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("..2026")).unwrap();
+        fs::write(folder.path().join("..2026/isthmus.json"), "{}").unwrap();
+        std::os::unix::fs::symlink("..2026", folder.path().join("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/isthmus.json", folder.path().join("isthmus.json")).unwrap();
+        assert_eq!(read_folder(folder.path()).unwrap().proxy.as_deref(), Some("{}"));
+        assert!(read_folder(&folder.path().join("missing")).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn change_of_a_file_arrives() {
+        let folder = tempfile::tempdir().unwrap();
+        let sources = ConfigSources {
+            secret: None,
+            folder: Some(folder.path().to_owned()),
+        };
+        let mut documents = watch_config(sources, Shutdown::new());
+        for text in ["one", "two"] {
+            fs::write(folder.path().join("isthmus.json"), text).unwrap();
+            let found = documents
+                .wait_for(|d| d.as_ref().is_some_and(|d| d.proxy.as_deref() == Some(text)))
+                .await;
+            assert!(found.is_ok());
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The proxy's own Secret: the node's state and what the proxy says of itself.
+//!
+//! Only this one Secret is ever asked for, by name. What could not be written is kept and goes with the next write, so
+//! that an outage of the API server loses nothing while the process lives.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use isthmus_contract::{device_config, field_manager, secret_key};
+use isthmus_tailnet::state::{StateChanges, StateError, StateStore, StateValues};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
+
+/// How long one read or write is tried before its caller hears of it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The first pause between two tries; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A Secret as a store of state.
+pub struct SecretStore {
+    api: Api<Secret>,
+    name: String,
+    /// Changes that are not in the Secret yet. Held across a write, so that writes keep their order.
+    pending: Mutex<StateChanges>,
+}
+
+impl SecretStore {
+    /// The Secret `name` in the namespace of `client`.
+    pub fn new(client: Client, name: impl Into<String>) -> Self {
+        Self {
+            api: Api::default_namespaced(client),
+            name: name.into(),
+            pending: Mutex::default(),
+        }
+    }
+
+    async fn read(&self) -> Result<StateValues, kube::Error> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.api.get_opt(&self.name).await {
+                Ok(secret) => return Ok(state_of(secret.unwrap_or_default())),
+                Err(error) => wait_or_give_up(error, deadline, &mut pause).await?,
+            }
+        }
+    }
+
+    async fn write(&self, changes: &StateChanges) -> Result<(), kube::Error> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.write_once(changes).await {
+                Ok(()) => return Ok(()),
+                Err(error) => wait_or_give_up(error, deadline, &mut pause).await?,
+            }
+        }
+    }
+
+    /// One merge patch: all keys or none, and those of others stay as they are.
+    async fn write_once(&self, changes: &StateChanges) -> Result<(), kube::Error> {
+        let data: BTreeMap<&String, Option<ByteString>> = changes
+            .iter()
+            .map(|(key, value)| (key, value.clone().map(ByteString)))
+            .collect();
+        let parameters = PatchParams {
+            field_manager: Some(field_manager::PROXY.to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(json!({ "data": data }));
+        match self.api.patch_metadata(&self.name, &parameters, &patch).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => self.create(changes).await,
+            other => other.map(drop),
+        }
+    }
+
+    async fn create(&self, changes: &StateChanges) -> Result<(), kube::Error> {
+        let data = changes
+            .iter()
+            .filter_map(|(key, value)| Some((key.clone(), ByteString(value.clone()?))))
+            .collect();
+        let secret = Secret {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                ..ObjectMeta::default()
+            },
+            data: Some(data),
+            ..Secret::default()
+        };
+        self.api.create(&PostParams::default(), &secret).await.map(drop)
+    }
+
+    fn error(&self, action: &'static str) -> impl FnOnce(kube::Error) -> StateError {
+        let place = format!(
+            "Secret {} (allow get and patch on it to the Pod's ServiceAccount)",
+            self.name
+        );
+        move |source| StateError {
+            action,
+            place,
+            source: source.into(),
+        }
+    }
+}
+
+impl StateStore for SecretStore {
+    fn load(&self) -> BoxFuture<'_, Result<StateValues, StateError>> {
+        async move {
+            let mut values = self.read().await.map_err(self.error("read"))?;
+            for (key, value) in self.pending.lock().await.iter() {
+                match value {
+                    Some(value) => values.insert(key.clone(), value.clone()),
+                    None => values.remove(key),
+                };
+            }
+            Ok(values)
+        }
+        .boxed()
+    }
+
+    fn store(&self, changes: StateChanges) -> BoxFuture<'_, Result<(), StateError>> {
+        async move {
+            let mut pending = self.pending.lock().await;
+            pending.extend(changes.into_iter().map(|(key, value)| (secret_key_of(&key), value)));
+            if pending.is_empty() {
+                return Ok(());
+            }
+            self.write(&pending).await.map_err(self.error("write"))?;
+            pending.clear();
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+/// Waits before the next try, or gives the error back when it is too late for one or another try cannot help.
+///
+/// A refusal is tried again like an outage: a Role may be seconds younger than the Pod that it is for.
+async fn wait_or_give_up(error: kube::Error, deadline: Instant, pause: &mut Duration) -> Result<(), kube::Error> {
+    let hopeless = matches!(&error, kube::Error::Api(status) if matches!(status.code, 400 | 413 | 422));
+    if hopeless || Instant::now() + *pause >= deadline {
+        return Err(error);
+    }
+    tracing::debug!(%error, "the API server is asked again");
+    sleep(*pause).await;
+    *pause = (*pause * 2).min(LONGEST_PAUSE);
+    Ok(())
+}
+
+/// The keys of a Secret but the configuration that an operator keeps in the same one.
+fn state_of(secret: Secret) -> StateValues {
+    let data = secret.data.unwrap_or_default().into_iter();
+    data.filter(|(key, _)| key != secret_key::PROXY_CONFIG && device_config::capability_of(key).is_none())
+        .map(|(key, value)| (key, value.0))
+        .collect()
+}
+
+/// Characters that a Secret's key cannot have become `_`, as in the Go client.
+fn secret_key_of(key: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    key.chars().map(|c| if allowed(c) { c } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! The life of a proxy: close everything, log in, carry what the configuration says, drain, end.
+
+mod drain;
+mod serve;
+mod start;
+
+use std::io;
+use std::net::SocketAddr;
+
+use isthmus_proxy_core::Settings;
+use isthmus_runtime::Shutdown;
+use isthmus_tailnet::NodeError;
+use thiserror::Error;
+
+use crate::kernel::KernelError;
+use crate::preflight::PreflightError;
+
+/// Why a proxy ended before it was asked to.
+#[derive(Debug, Error)]
+pub enum ProxyError {
+    /// A right is missing.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
+    /// The kernel refused even to close everything.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// Nothing says what to carry.
+    #[error(
+        "cannot find out what to carry: set TS_DEST_IP or TS_TAILNET_TARGET_IP, or put isthmus.json into the Secret that \
+         TS_KUBE_SECRET names"
+    )]
+    NothingToCarry,
+    /// Nothing keeps the node's state.
+    #[error("cannot keep the node's state: set TS_KUBE_SECRET to a Secret's name, or TS_STATE_DIR to a folder")]
+    NowhereForState,
+    /// The API server cannot be asked at all.
+    #[error(
+        "cannot use the API server: give the Pod a ServiceAccount with its token, or set TS_KUBE_SECRET to nothing"
+    )]
+    Cluster(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The health port is taken.
+    #[error("cannot serve health and metrics at {address}: set TS_LOCAL_ADDR_PORT to a free one")]
+    Health {
+        /// The address.
+        address: SocketAddr,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The node does not start.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+}
+
+/// Runs a proxy until `shutdown` begins.
+///
+/// # Errors
+///
+/// What makes going on pointless: missing rights, contradicting settings, an unusable state. What waiting can mend (an
+/// unreachable control or API server, a refused login, a bad document) is no error: it is logged, published and tried again.
+pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ProxyError> {
+    let (proxy, node) = tokio::select! {
+        started = start::start(settings, shutdown.clone()) => started?,
+        () = shutdown.begun() => return Ok(()),
+    };
+    proxy.serve(node, shutdown).await;
+    Ok(())
+}

@@ -1,0 +1,268 @@
+//! The main loop: configuration and the node's status make a plan, and the plan is put in place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use isthmus_contract::device_config::AuthKey;
+use isthmus_contract::proxy_config::ProxyConfig;
+use isthmus_proxy_core::{Device, Documents, Mode, Plan, Publication, Settings, TailnetAddresses};
+use isthmus_runtime::{ErrorChain, Shutdown};
+use isthmus_tailnet::{LoginState, Node, NodeStatus};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::drain;
+use crate::health::Health;
+use crate::kernel::Kernel;
+use crate::link_changes::LinkChanges;
+use crate::publisher::Publisher;
+use crate::routes::Routed;
+
+/// How often everything is put in place again, against what others break.
+const REPAIR: Duration = Duration::from_secs(30);
+
+/// The pause before a plan that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long the last status may take to be written.
+const LAST_WRITE: Duration = Duration::from_secs(3);
+
+/// A running proxy.
+pub(super) struct Proxy {
+    settings: Settings,
+    kernel: Kernel,
+    health: Arc<Health>,
+    publisher: Option<Publisher>,
+    documents: watch::Receiver<Option<Documents>>,
+    /// The key that this process logged in with.
+    auth_key: Option<AuthKey>,
+    wanted: Wanted,
+    /// The plan whose rules are in place.
+    in_place: Plan,
+    applied: Option<ProxyConfig>,
+    problem: Option<String>,
+}
+
+/// What the newest usable configuration asks for.
+struct Wanted {
+    mode: Mode,
+    /// The document that says so, if one does.
+    config: Option<ProxyConfig>,
+}
+
+/// What the loop does next.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Wait(Duration),
+    Restart,
+}
+
+impl Proxy {
+    pub(super) fn new(
+        settings: Settings,
+        closed: Plan,
+        kernel: Kernel,
+        health: Arc<Health>,
+        publisher: Option<Publisher>,
+        documents: watch::Receiver<Option<Documents>>,
+        auth_key: Option<AuthKey>,
+    ) -> Self {
+        let mode = settings.mode.clone().unwrap_or(Mode::Closed);
+        let wanted = Wanted { mode, config: None };
+        let (in_place, applied, problem) = (closed, None, None);
+        Self {
+            settings,
+            kernel,
+            health,
+            publisher,
+            documents,
+            auth_key,
+            wanted,
+            in_place,
+            applied,
+            problem,
+        }
+    }
+
+    /// Carries until the shutdown begins, then drains.
+    pub(super) async fn serve(mut self, node: Node, shutdown: Shutdown) {
+        let mut status = node.status();
+        let mut links = LinkChanges::subscribe().await;
+        let mut repair = true;
+        loop {
+            let now = status.borrow_and_update().clone();
+            let pause = match self.settle(&now, repair).await {
+                Next::Wait(pause) => pause,
+                Next::Restart => break,
+            };
+            repair = tokio::select! {
+                changed = status.changed() => !wait_for_ever_if(changed.is_err()).await,
+                changed = self.documents.changed() => !wait_for_ever_if(changed.is_err()).await,
+                () = links.next() => true,
+                () = sleep_until(Instant::now() + pause) => true,
+                () = shutdown.begun() => break,
+            };
+        }
+        self.end(node).await;
+    }
+
+    /// Brings the kernel, health and the Secret in line with the newest configuration and the node's status.
+    async fn settle(&mut self, status: &NodeStatus, repair: bool) -> Next {
+        let (document_problem, new_key) = self.read_documents();
+        if new_key && matches!(status.login, LoginState::NeedsLogin { .. }) {
+            tracing::info!("there is a new auth key: starting again with it");
+            return Next::Restart;
+        }
+        let plan = self.plan(status);
+        let outcome = if repair || plan != self.in_place {
+            self.put_in_place(plan, status).await
+        } else {
+            Ok(())
+        };
+        let pause = if outcome.is_ok() { REPAIR } else { RETRY };
+        self.problem = outcome
+            .err()
+            .or(document_problem)
+            .or_else(|| login_problem(&status.login));
+        self.report(status);
+        Next::Wait(pause)
+    }
+
+    /// Takes over what the documents say. A bad document changes nothing that worked; its problem is returned, and
+    /// whether there is another auth key than the one this process logged in with.
+    fn read_documents(&mut self) -> (Option<String>, bool) {
+        let parsed = self.documents.borrow_and_update().as_ref().map(Documents::parse);
+        let configuration = match parsed {
+            None => return (None, false),
+            Some(Err(error)) => return (Some(ErrorChain(&error).to_string()), false),
+            Some(Ok(configuration)) => configuration,
+        };
+        let key = configuration.device.and_then(|device| device.login.auth_key);
+        let new_key = key.is_some() && key != self.auth_key;
+        let (None, Some(config)) = (&self.settings.mode, configuration.proxy) else {
+            return (None, new_key);
+        };
+        match Mode::from_config(&config) {
+            Ok(mode) => {
+                self.wanted = Wanted {
+                    mode,
+                    config: Some(config),
+                };
+                (None, new_key)
+            }
+            Err(error) => (Some(error.to_string()), new_key),
+        }
+    }
+
+    fn plan(&self, status: &NodeStatus) -> Plan {
+        let own = status
+            .netmap
+            .as_ref()
+            .map(|netmap| netmap.own.addresses.clone())
+            .unwrap_or_default();
+        Plan {
+            mode: self.wanted.mode.clone(),
+            tailnet: TailnetAddresses::from_addresses(own),
+            ..self.in_place.clone()
+        }
+    }
+
+    async fn put_in_place(&mut self, plan: Plan, status: &NodeStatus) -> Result<(), String> {
+        let changed = plan != self.in_place;
+        let routed = match self.kernel.apply(&plan).await {
+            Ok(routed) => routed,
+            Err(error) => {
+                self.health.metrics().plans_failed.inc();
+                let problem = ErrorChain(&error).to_string();
+                tracing::error!(error = %problem, "the plan is not in place: trying again");
+                return Err(problem);
+            }
+        };
+        if changed {
+            tracing::info!(
+                mode = plan.mode.name(),
+                tun_is_up = routed.tun_is_up,
+                "rules are in place"
+            );
+        }
+        self.in_place = plan;
+        self.note_in_place(routed, status)
+    }
+
+    fn note_in_place(&mut self, routed: Routed, status: &NodeStatus) -> Result<(), String> {
+        let metrics = self.health.metrics();
+        metrics.plans_applied.inc();
+        metrics.device_up.set(routed.tun_is_up.into());
+        if self.in_place.carries_ipv6() && !routed.forwards_ipv6 {
+            return Err(
+                "cannot carry IPv6: set the sysctl net.ipv6.conf.all.forwarding to 1 in the Pod, by a ProxyClass or \
+                 a privileged init container, or use an IPv4 target"
+                    .to_owned(),
+            );
+        }
+        if self.wanted.mode != Mode::Closed && status.is_running() && routed.tun_is_up {
+            self.applied = self.wanted.config.clone();
+            self.health.rules_are_in_place();
+        }
+        Ok(())
+    }
+
+    fn report(&self, status: &NodeStatus) {
+        self.health.metrics().control_connected.set(status.connected.into());
+        if status.is_running() {
+            self.health.logged_in();
+        }
+        let Some(publisher) = &self.publisher else { return };
+        let device = status.netmap.as_ref().map(|netmap| Device {
+            id: netmap.own.stable_id.clone(),
+            name: netmap.own.name.clone(),
+            addresses: netmap.own.addresses.clone(),
+        });
+        let refused = matches!(status.login, LoginState::NeedsLogin { .. });
+        let publication = Publication {
+            pod_uid: self.settings.pod.uid.clone(),
+            device,
+            applied: self.applied.clone(),
+            problem: self.problem.clone(),
+            refused_login: refused.then(|| self.auth_key.clone()),
+        };
+        publisher.publish(publication.render());
+    }
+
+    /// Lets what flows come to its end, then closes both sides and leaves.
+    async fn end(self, node: Node) {
+        self.health.ending();
+        drain::wait_for_flows(&self.kernel).await;
+        node.shutdown().await;
+        let closed = Plan {
+            mode: Mode::Closed,
+            ..self.in_place
+        };
+        if let Err(error) = self.kernel.apply(&closed).await {
+            tracing::warn!(error = %ErrorChain(&error), "rules stay as they are");
+        }
+        if let Some(publisher) = self.publisher {
+            publisher.finish(LAST_WRITE).await;
+        }
+    }
+}
+
+/// A channel whose sender is gone reports that again and again: then this never returns, so that its branch is never
+/// chosen again before another one is.
+async fn wait_for_ever_if(gone: bool) -> bool {
+    if gone {
+        std::future::pending::<()>().await;
+    }
+    true
+}
+
+fn login_problem(login: &LoginState) -> Option<String> {
+    match login {
+        LoginState::NeedsLogin { message } => {
+            Some(format!("control refuses the login: {message}; give a new auth key"))
+        }
+        LoginState::NeedsApproval => Some("the device waits for approval: approve it in the admin console".to_owned()),
+        LoginState::Connecting { problem } => Some(format!("control cannot be reached: {problem}")),
+        LoginState::Starting | LoginState::Registering | LoginState::Running => None,
+    }
+}

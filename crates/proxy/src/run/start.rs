@@ -1,0 +1,177 @@
+//! Starts a proxy. Both sides are closed before anything else is there.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use isthmus_proxy_core::{
+    Documents, Login, LoginSource, Mode, Plan, ReservedPorts, Settings, TUN_NAME, TailnetAddresses, Tun,
+};
+use isthmus_runtime::{ErrorChain, Secret, Shutdown};
+use isthmus_tailnet::state::{FileStore, StateStore};
+use isthmus_tailnet::{Node, NodeConfig, TunConfig};
+use kube::{Client, Config};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::ProxyError;
+use super::serve::Proxy;
+use crate::config_watch::{ConfigSources, watch_config};
+use crate::health::Health;
+use crate::kernel::{Kernel, KernelError};
+use crate::kube_state::SecretStore;
+use crate::preflight;
+use crate::publisher::Publisher;
+
+/// Where the node logs in when nobody says otherwise.
+const DEFAULT_CONTROL_URL: &str = "https://controlplane.tailscale.com";
+
+/// The name of a device whose Pod has none.
+const DEFAULT_HOSTNAME: &str = "isthmus-proxy";
+
+/// The file of the node's state in `TS_STATE_DIR`.
+const STATE_FILE: &str = "tailscaled.state";
+
+/// MTU of the tailnet's device in bytes, as every node of a tailnet has it.
+const MTU: u16 = 1280;
+
+pub(super) async fn start(settings: Settings, shutdown: Shutdown) -> Result<(Proxy, Node), ProxyError> {
+    preflight::check_rights().await?;
+    let kernel = Kernel::open()?;
+    let plan = closed_plan(&settings, pod_addresses(&settings, &kernel).await?);
+    kernel.apply(&plan).await?;
+    let health = Arc::new(Health::new());
+    serve_health(&settings, &health, &plan, shutdown.clone()).await?;
+
+    let client = match &settings.kube_secret {
+        Some(_) => Some(cluster_client()?),
+        None => None,
+    };
+    let store = state_store(&settings, client.as_ref())?;
+    let publisher = client.as_ref().map(|_| Publisher::start(Arc::clone(&store)));
+    let mut documents = watch_documents(&settings, client, shutdown)?;
+    let login = find_login(&settings.login, &mut documents).await;
+    let node = Node::start(node_config(&settings, login.clone(), store)).await?;
+    Ok((
+        Proxy::new(settings, plan, kernel, health, publisher, documents, login.auth_key),
+        node,
+    ))
+}
+
+fn closed_plan(settings: &Settings, pod: BTreeSet<IpAddr>) -> Plan {
+    Plan {
+        mode: Mode::Closed,
+        tailnet: TailnetAddresses::default(),
+        pod,
+        tun: Tun {
+            name: TUN_NAME.to_owned(),
+            mtu: MTU,
+        },
+        reserved: ReservedPorts {
+            wireguard: settings.wireguard_port,
+            health: settings.health.port(),
+        },
+    }
+}
+
+async fn pod_addresses(settings: &Settings, kernel: &Kernel) -> Result<BTreeSet<IpAddr>, ProxyError> {
+    if settings.pod.addresses.is_empty() {
+        Ok(kernel
+            .routing()
+            .pod_addresses(TUN_NAME)
+            .await
+            .map_err(KernelError::from)?)
+    } else {
+        Ok(settings.pod.addresses.iter().copied().collect())
+    }
+}
+
+async fn serve_health(
+    settings: &Settings,
+    health: &Arc<Health>,
+    plan: &Plan,
+    shutdown: Shutdown,
+) -> Result<(), ProxyError> {
+    let address = settings.health;
+    let bound = TcpListener::bind(address).await;
+    let listener = bound.map_err(|source| ProxyError::Health { address, source })?;
+    let admin = health.admin(plan.pod.iter().copied().collect());
+    tokio::spawn(admin.serve_on(listener, shutdown));
+    Ok(())
+}
+
+fn cluster_client() -> Result<Client, ProxyError> {
+    let config = Config::incluster().map_err(|error| ProxyError::Cluster(error.into()))?;
+    Client::try_from(config).map_err(|error| ProxyError::Cluster(error.into()))
+}
+
+fn state_store(settings: &Settings, client: Option<&Client>) -> Result<Arc<dyn StateStore>, ProxyError> {
+    match (client, &settings.kube_secret, &settings.state_dir) {
+        (Some(client), Some(name), _) => Ok(Arc::new(SecretStore::new(client.clone(), name))),
+        (_, _, Some(folder)) => Ok(Arc::new(FileStore::new(folder.join(STATE_FILE)))),
+        (_, _, None) => Err(ProxyError::NowhereForState),
+    }
+}
+
+/// The documents are watched when the environment leaves something for them to say.
+fn watch_documents(
+    settings: &Settings,
+    client: Option<Client>,
+    shutdown: Shutdown,
+) -> Result<watch::Receiver<Option<Documents>>, ProxyError> {
+    let folder: Option<PathBuf> = match &settings.login {
+        LoginSource::ConfigDirectory(folder) => Some(folder.clone()),
+        LoginSource::Environment(_) => None,
+    };
+    let secret = client.zip(settings.kube_secret.clone());
+    let sources = match (&settings.mode, &folder) {
+        (Some(_), None) => ConfigSources {
+            secret: None,
+            folder: None,
+        },
+        (None, None) if secret.is_none() => return Err(ProxyError::NothingToCarry),
+        (_, _) => ConfigSources { secret, folder },
+    };
+    Ok(watch_config(sources, shutdown))
+}
+
+/// Waits until the documents say how to log in, if they are to say it.
+async fn find_login(source: &LoginSource, documents: &mut watch::Receiver<Option<Documents>>) -> Login {
+    if let LoginSource::Environment(login) = source {
+        return login.clone();
+    }
+    loop {
+        match documents.borrow_and_update().as_ref().map(Documents::parse) {
+            Some(Ok(configuration)) => match configuration.device {
+                Some(device) => return device.login,
+                None => tracing::warn!("waiting for cap-<N>.hujson: the operator has not written it yet"),
+            },
+            Some(Err(error)) => tracing::warn!(error = %ErrorChain(&error), "waiting for a better configuration"),
+            None => tracing::info!("waiting for the configuration"),
+        }
+        if documents.changed().await.is_err() {
+            // The watch ends only at the shutdown, which ends this wait as well.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn node_config(settings: &Settings, login: Login, state: Arc<dyn StateStore>) -> NodeConfig {
+    let control = login.control_url.unwrap_or_else(|| DEFAULT_CONTROL_URL.to_owned());
+    let hostname = login.hostname.or_else(|| settings.pod.name.clone());
+    let hostname = hostname.unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned());
+    let defaults = NodeConfig::new(control, hostname, state);
+    NodeConfig {
+        auth_key: login.auth_key.map(|key| Secret::new(key.expose())),
+        app: settings.app.clone().unwrap_or_else(|| defaults.app.clone()),
+        listen_port: settings.wireguard_port,
+        tun: TunConfig {
+            name: TUN_NAME.to_owned(),
+            mtu: MTU,
+            ..TunConfig::default()
+        },
+        install_routes: false,
+        ..defaults
+    }
+}
