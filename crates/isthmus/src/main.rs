@@ -2,6 +2,7 @@
 
 mod node;
 mod operator;
+mod proxy;
 mod tailbox;
 
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ enum Command {
     Node(node::Arguments),
     /// Watches a cluster and gives Services their proxies
     Operator(operator::Arguments),
+    /// Carries between a cluster and a tailnet, inside a Pod
+    Proxy(proxy::Arguments),
     /// Runs a tailnet for demos and tests: control server and management API, not for production
     Tailbox(tailbox::Arguments),
 }
@@ -48,6 +51,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Node(arguments) => runtime.block_on(node::run(arguments)),
         Command::Operator(arguments) => runtime.block_on(operator::run(arguments)),
+        Command::Proxy(arguments) => runtime.block_on(proxy::run(arguments)),
         Command::Tailbox(arguments) => runtime.block_on(tailbox::run(arguments)),
     }
 }

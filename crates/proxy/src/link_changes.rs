@@ -33,6 +33,6 @@ impl LinkChanges {
                 None => self.0 = None,
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

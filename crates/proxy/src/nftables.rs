@@ -73,9 +73,9 @@ impl PacketFilter {
         let transaction = if exists && self.has_shape_of(rules).await? {
             exchange_contents(self.rules.transaction(), rules)
         } else {
-            create(self.rules.transaction(), rules, exists)
+            create(self.rules.transaction(), rules, exists).map_err(NftablesError::Encode)?
         };
-        let transaction = fill(transaction.map_err(NftablesError::Encode)?, rules).map_err(NftablesError::Encode)?;
+        let transaction = fill(transaction, rules).map_err(NftablesError::Encode)?;
         transaction.commit(&self.rules).await.map_err(NftablesError::Replace)
     }
 
@@ -153,12 +153,12 @@ fn is_shape_of(info: &ChainInfo, chain: &Chain) -> bool {
 }
 
 /// Empties the chains and drops the maps; both are filled again in the same transaction.
-fn exchange_contents(transaction: Transaction, rules: &RulePlan) -> Result<Transaction, nlink::Error> {
+fn exchange_contents(transaction: Transaction, rules: &RulePlan) -> Transaction {
     let emptied = transaction.flush_table(TABLE_NAME, Family::Inet);
-    Ok(rules
+    rules
         .maps
         .iter()
-        .fold(emptied, |t, map| t.del_set(TABLE_NAME, map.name, Family::Inet)))
+        .fold(emptied, |t, map| t.del_set(TABLE_NAME, map.name, Family::Inet))
 }
 
 fn create(transaction: Transaction, rules: &RulePlan, exists: bool) -> Result<Transaction, nlink::Error> {
@@ -191,7 +191,6 @@ fn fill(mut transaction: Transaction, rules: &RulePlan) -> Result<Transaction, n
 }
 
 /// None for a flow without addresses, which no rule of ours can have marked.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the enum of the other crate is open")]
 fn flow_of(entry: &ConntrackEntry) -> Option<Flow> {
     let number = match entry.proto {
         IpProtocol::Tcp => 6,

@@ -50,25 +50,28 @@ pub async fn check_rights() -> Result<(), PreflightError> {
 
 async fn check_packet_filter() -> Result<(), PreflightError> {
     let filter = PacketFilter::open().map_err(PreflightError::Nftables)?;
-    filter.probe().await.map_err(|error| match &error {
-        NftablesError::List(source) if source.errno().is_some_and(|errno| DENIED.contains(&errno)) => {
-            PreflightError::NetAdmin(error)
-        }
-        _ => PreflightError::Nftables(error),
+    let Err(error) = filter.probe().await else {
+        return Ok(());
+    };
+    let denied = matches!(&error, NftablesError::List(source) if source.errno().is_some_and(|e| DENIED.contains(&e)));
+    Err(if denied {
+        PreflightError::NetAdmin(error)
+    } else {
+        PreflightError::Nftables(error)
     })
 }
 
 fn open_tun(path: &Path) -> Result<(), PreflightError> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .map(drop)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => PreflightError::TunMissing(error),
-            io::ErrorKind::PermissionDenied => PreflightError::TunDenied(error),
-            _ => PreflightError::TunUnsupported(error),
-        })
+    let opened = OpenOptions::new().read(true).write(true).open(path);
+    opened.map(drop).map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            PreflightError::TunMissing(error)
+        } else if error.kind() == io::ErrorKind::PermissionDenied {
+            PreflightError::TunDenied(error)
+        } else {
+            PreflightError::TunUnsupported(error)
+        }
+    })
 }
 
 #[cfg(test)]

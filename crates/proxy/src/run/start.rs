@@ -143,10 +143,12 @@ async fn find_login(source: &LoginSource, documents: &mut watch::Receiver<Option
     }
     loop {
         match documents.borrow_and_update().as_ref().map(Documents::parse) {
-            Some(Ok(configuration)) => match configuration.device {
-                Some(device) => return device.login,
-                None => tracing::warn!("waiting for cap-<N>.hujson: the operator has not written it yet"),
-            },
+            Some(Ok(configuration)) => {
+                if let Some(device) = configuration.device {
+                    return device.login;
+                }
+                tracing::warn!("waiting for cap-<N>.hujson: the operator has not written it yet");
+            }
             Some(Err(error)) => tracing::warn!(error = %ErrorChain(&error), "waiting for a better configuration"),
             None => tracing::info!("waiting for the configuration"),
         }
