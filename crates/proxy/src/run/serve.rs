@@ -108,6 +108,10 @@ impl Proxy {
 
     /// Brings the kernel, health and the Secret in line with the newest configuration and the node's status.
     async fn settle(&mut self, status: &NodeStatus, repair: bool) -> Next {
+        if status.login == LoginState::RestartNeeded {
+            tracing::info!("the node's identity is another one now: starting again with it");
+            return Next::Restart;
+        }
         let (document_problem, new_key) = self.read_documents();
         if new_key && matches!(status.login, LoginState::NeedsLogin { .. }) {
             tracing::info!("there is a new auth key: starting again with it");
@@ -263,6 +267,6 @@ fn login_problem(login: &LoginState) -> Option<String> {
         }
         LoginState::NeedsApproval => Some("the device waits for approval: approve it in the admin console".to_owned()),
         LoginState::Connecting { problem } => Some(format!("control cannot be reached: {problem}")),
-        LoginState::Starting | LoginState::Registering | LoginState::Running => None,
+        LoginState::Starting | LoginState::Registering | LoginState::RestartNeeded | LoginState::Running => None,
     }
 }
