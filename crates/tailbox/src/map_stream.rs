@@ -82,7 +82,11 @@ impl Feed {
                 () = self.shared.shutdown.begun() => return None,
             }
             self.changes.borrow_and_update();
-            let map = self.shared.full_map(self.node)?;
+            let Some(map) = self.shared.full_map(self.node) else {
+                // Once it is sent, there is nothing to wait for.
+                self.changes.mark_changed();
+                return self.session.farewell(Timestamp::now());
+            };
             if map.node.as_ref().is_none_or(|node| node.key != self.node_key) {
                 return None;
             }

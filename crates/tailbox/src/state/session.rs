@@ -1,6 +1,7 @@
 //! What one map stream has been told, and what it must be told next.
 
 use isthmus_tailnet_wire::control::{MapResponse, NodeId};
+use jiff::Timestamp;
 
 /// One map stream.
 #[derive(Debug, Default)]
@@ -12,6 +13,18 @@ impl MapSession {
     /// Whether the client was sent a map.
     pub(crate) fn is_begun(&self) -> bool {
         self.last.is_some()
+    }
+
+    /// The last message to a client whose node was removed, if it was sent a map: its own node with an expired key. A Go
+    /// client would otherwise ask for the map of the removed node for ever; this makes it ask for a login.
+    pub(crate) fn farewell(&mut self, now: Timestamp) -> Option<MapResponse> {
+        let mut node = self.last.take()?.node?;
+        node.key_expiry = now.into();
+        node.expired = true;
+        Some(MapResponse {
+            node: Some(node),
+            ..MapResponse::default()
+        })
     }
 
     /// The messages that bring the client from the last map to this one; none when nothing changed.

@@ -164,6 +164,8 @@ async fn removed_node_is_kicked_and_comes_back_as_another() {
     at_a.until_peer("b.tail.internal.", |_| true).await;
 
     assert!(tailbox.remove_node(2).await.unwrap());
+    at_b.until("the farewell", |m| m.node.as_ref().is_some_and(|node| node.expired))
+        .await;
     at_b.until_ended().await;
     let gone = at_a.until("the removal", |message| message.peers_removed == [2]).await;
     assert_eq!(gone.peers, []);
