@@ -1,1 +1,2 @@
 //! Tests against foreign tailnet programs found on PATH.
+mod go_clients;
