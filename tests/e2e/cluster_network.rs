@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use isthmus_cluster::{Cluster, ClusterSpec, target_folder};
-use isthmus_testkit::cluster::{TestNamespace, can_run_cluster, print_progress, shared};
+use isthmus_testkit::cluster::{TestNamespace, can_run_cluster, hostile, print_progress, shared};
 use isthmus_testkit::{wait, workload};
 
 /// A Pod with a web server on one node, and a Service of both families in front of it.
@@ -82,6 +82,23 @@ fn services_answer_by_name_by_both_families() {
     assert_eq!(fetch(&namespace, &format!("http://[{ipv6}]/")), "page of two\n");
     let found = namespace.exec("one", &["nslookup", "-type=a", &name]).unwrap();
     assert!(found.contains(addresses.split(' ').next().unwrap()), "{found}");
+}
+
+#[test]
+fn hostile_profile_has_another_domain_and_pods_without_forwarding() {
+    let Some(hostile) = hostile() else { return };
+    hostile.cluster().load(&workload::write_image().unwrap()).unwrap();
+    let namespace = hostile.namespace("hostile_profile");
+    namespace.apply(&web_server("one", "n1"));
+    namespace.wait_for("pod/one", "Ready");
+    let name = format!("one.{}.svc.corp.internal", namespace.name());
+    assert_eq!(fetch(&namespace, &format!("http://{name}/")), "page of one\n");
+    assert_eq!(
+        namespace
+            .exec("one", &["cat", "/proc/sys/net/ipv4/ip_forward"])
+            .unwrap(),
+        "0\n"
+    );
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(crate) struct Options {
 /// # Errors
 /// When something does not start, or a case does not show what it claims.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let mut stage = Stage::set(options.debug)?;
+    let mut stage = Stage::set(options.debug).inspect_err(|_| stage::clear())?;
     let rows = show(&stage);
     match &rows {
         Ok(rows) => report::print(rows, options.json),

@@ -1,7 +1,10 @@
 //! `cargo xtask test`: the tiers, cheapest first.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
-use isthmus_cluster::{Cluster, ClusterSpec, Status, Tools, default_state_folder};
+use isthmus_cluster::{Cluster, ClusterSpec, Tools, default_state_folder};
+use isthmus_testkit::cluster::hostile_state_folder;
 use isthmus_testkit::workload;
 
 use crate::{
@@ -92,17 +95,21 @@ fn lint() -> anyhow::Result<()> {
     tidy::run()
 }
 
-/// Runs the tests of the cluster, and leaves it as it was: running or not.
+/// Runs the tests of the cluster, and leaves clusters as they were: running or not.
 fn on_the_cluster() -> anyhow::Result<()> {
     debian::ensure_packages(&isthmus_cluster::missing_packages())?;
     debian::ensure_packages(&workload::missing_packages())?;
     image::build_default(false)?;
-    let spec = ClusterSpec::in_free_slot(&default_state_folder())?;
-    let ran_before = matches!(Cluster::handle(&spec).status()?, Status::Up);
-    let mut cluster = Cluster::up(&spec, &say)?;
+    let states = [default_state_folder(), hostile_state_folder()];
+    let held = |state: &PathBuf| ClusterSpec::in_held_slot(state).ok().flatten();
+    let ran_before: Vec<bool> = states.iter().map(|state| held(state).is_some()).collect();
+    // So that its progress is seen, which the tests' own start of it hides.
+    Cluster::up(&ClusterSpec::in_free_slot(&states[0])?, &say)?;
     let tested = target("e2e");
-    if !ran_before {
-        cluster.down()?;
+    for (state, _) in states.iter().zip(ran_before).filter(|(_, ran)| !ran) {
+        if let Some(spec) = held(state) {
+            Cluster::handle(&spec).down()?;
+        }
     }
     tested
 }

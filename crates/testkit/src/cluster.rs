@@ -7,7 +7,7 @@
 mod namespace;
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use isthmus_cluster::{Cluster, ClusterSpec, default_state_folder, target_folder};
@@ -31,8 +31,30 @@ pub struct SharedCluster {
 /// When starting it fails.
 pub fn shared() -> Option<&'static SharedCluster> {
     static SHARED: OnceLock<Option<SharedCluster>> = OnceLock::new();
-    SHARED
-        .get_or_init(|| can_run_cluster().then(SharedCluster::start))
+    get(&SHARED, &default_state_folder(), |spec| spec)
+}
+
+/// Like [`shared`], a second cluster with the settings that a proxy must survive: another domain, Pods that start
+/// without forwarding, strict namespaces.
+///
+/// # Panics
+/// When starting it fails.
+pub fn hostile() -> Option<&'static SharedCluster> {
+    static HOSTILE: OnceLock<Option<SharedCluster>> = OnceLock::new();
+    get(&HOSTILE, &hostile_state_folder(), ClusterSpec::hostile)
+}
+
+/// The folder of the [`hostile`] cluster.
+pub fn hostile_state_folder() -> PathBuf {
+    target_folder().join("cluster-hostile")
+}
+
+fn get(
+    cell: &'static OnceLock<Option<SharedCluster>>,
+    state: &Path,
+    profile: impl FnOnce(ClusterSpec) -> ClusterSpec,
+) -> Option<&'static SharedCluster> {
+    cell.get_or_init(|| can_run_cluster().then(|| SharedCluster::start(state, profile)))
         .as_ref()
 }
 
@@ -79,15 +101,15 @@ impl SharedCluster {
         self.cluster.kubeconfig()
     }
 
-    fn start() -> Self {
-        let state = default_state_folder();
-        fs::create_dir_all(&state).expect("make the cluster's folder");
+    fn start(state: &Path, profile: impl FnOnce(ClusterSpec) -> ClusterSpec) -> Self {
+        fs::create_dir_all(state).expect("make the cluster's folder");
         let lock = File::create(state.join("tests.lock")).expect("open the lock of the tests");
         if lock.try_lock().is_err() {
             eprintln!("another test process uses the cluster: waiting for it");
             lock.lock().expect("take the lock of the tests");
         }
-        let cluster = ClusterSpec::in_free_slot(&state).and_then(|spec| Cluster::up(&spec, &print_progress));
+        let spec = ClusterSpec::in_free_slot(state).map(profile);
+        let cluster = spec.and_then(|spec| Cluster::up(&spec, &print_progress));
         let cluster = cluster.unwrap_or_else(|error| panic!("the cluster does not come up: {error:#}"));
         Self { cluster, _lock: lock }
     }

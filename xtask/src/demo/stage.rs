@@ -37,9 +37,9 @@ impl Stage {
         debian::ensure_packages(&isthmus_cluster::missing_packages())?;
         debian::ensure_packages(&workload::missing_packages())?;
         let built = image::build_default(debug)?;
-        let spec = ClusterSpec::in_free_slot(&target_folder().join("cluster-demo"))?;
-        Cluster::handle(&spec).down()?;
-        let cluster = Cluster::up(&ClusterSpec::in_free_slot(&spec.state)?, &say)?;
+        clear();
+        let spec = ClusterSpec::in_free_slot(&state_folder())?;
+        let cluster = Cluster::up(&spec, &say)?;
         for image in [built.image, workload::write_image()?] {
             cluster.load(&image)?;
         }
@@ -205,6 +205,23 @@ Ctrl-C ends the tailnet; the next `cargo xtask demo` starts anew and `cargo xtas
     pub(super) fn strike(&mut self) -> Result<()> {
         self.cluster.down()
     }
+}
+
+/// Ends the cluster of a stage that could not be set.
+pub(super) fn clear() {
+    let down = || -> Result<()> {
+        match ClusterSpec::in_held_slot(&state_folder())? {
+            Some(spec) => Cluster::handle(&spec).down(),
+            None => Ok(()),
+        }
+    };
+    if let Err(error) = down() {
+        say(&format!("clearing failed: {error:#}"));
+    }
+}
+
+fn state_folder() -> PathBuf {
+    target_folder().join("cluster-demo")
 }
 
 /// Calls until there is a value, or an error, or the patience is over.
