@@ -5,4 +5,5 @@
     reason = "a test reports by panicking, also in its helpers"
 )]
 
+mod operator;
 mod server;

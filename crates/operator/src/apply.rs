@@ -85,8 +85,8 @@ impl Writer {
                 uid: object.uid(),
                 resource_version: None,
             }),
-            // The object stays until what it owns is gone, so that its end is the Pod's end.
-            propagation_policy: Some(PropagationPolicy::Foreground),
+            // The Pod of a StatefulSet is waited for by itself.
+            propagation_policy: Some(PropagationPolicy::Background),
             ..DeleteParams::default()
         };
         match api.delete(&name, &parameters).await {

@@ -8,6 +8,8 @@ mod changes;
 mod context;
 mod error;
 mod events;
+#[cfg(test)]
+mod fake;
 mod gather;
 mod lease;
 mod metrics;

@@ -235,3 +235,6 @@ pub(crate) fn is_of_interest(service: &Service) -> bool {
             .any(|name| name == isthmus_contract::finalizer::DEVICE)
         || condition_of(service).is_some()
 }
+
+#[cfg(test)]
+mod tests;
