@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod cluster;
 mod debian;
 mod demo;
@@ -22,6 +23,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure: figures are printed, nothing is asserted
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Run the local two-node cluster
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
@@ -37,6 +41,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Bench(bench) => bench::run(&bench),
         Command::Cluster(command) => cluster::run(command),
         Command::Demo(options) => demo::run(&options),
         Command::Image(arguments) => image::run(&arguments),

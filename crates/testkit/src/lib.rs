@@ -12,6 +12,7 @@ pub mod memory;
 pub mod netns;
 pub mod require;
 pub mod tailnet;
+pub mod two_nodes;
 pub mod wait;
 pub mod workload;
 pub mod world;

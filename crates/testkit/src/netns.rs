@@ -16,7 +16,7 @@ use std::env;
 use std::io;
 use std::thread;
 
-pub use isolate::{Passed, isolate};
+pub use isolate::{Passed, is_allowed, isolate};
 pub use namespace::Namespace;
 pub use process::Process;
 

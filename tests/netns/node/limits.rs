@@ -6,10 +6,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use isthmus_testkit::netns::Net;
+use isthmus_testkit::two_nodes::{IPV4, TwoNodes};
 use isthmus_testkit::{binary, wait};
 use nix::sys::signal::Signal;
 
-use super::{IPV4, TwoNodes, can_run, content, transfer};
+use super::{can_run, content, transfer};
 
 /// Kilobytes of memory that belong to the process alone or to its binary's used pages.
 fn resident(process: u32) -> u64 {
@@ -24,7 +25,7 @@ fn memory_stays_bounded_when_a_peer_never_answers() {
     if !can_run(&["ip", "ping"]) {
         return;
     }
-    let two = TwoNodes::new("silent");
+    let two = TwoNodes::new("silent", binary::isthmus());
     let node = two.start(0, "192.0.2.99:41641", &[]);
     let a = &two.machines[0];
     wait::until("the TUN device", || {
@@ -51,7 +52,7 @@ fn session_recovers_after_restart_without_waiting_for_timers() {
     if !can_run(&["ip", "ping"]) {
         return;
     }
-    let two = TwoNodes::new("restart");
+    let two = TwoNodes::new("restart", binary::isthmus());
     let [a, b] = two.start_both(IPV4, &[]);
     b.signal(Signal::SIGKILL);
     assert!(!b.ended().success());
@@ -118,7 +119,7 @@ fn second_node_with_the_same_device_name_is_refused() {
     if !can_run(&["ip", "ping"]) {
         return;
     }
-    let two = TwoNodes::new("twice");
+    let two = TwoNodes::new("twice", binary::isthmus());
     let first = two.start(0, "192.0.2.2:41641", &[]);
     wait::until("the TUN device", || {
         two.machines[0]

@@ -42,13 +42,18 @@ macro_rules! isolate {
     };
 }
 
+/// Whether this process may make network namespaces as it is.
+pub fn is_allowed() -> bool {
+    Namespace::allowed()
+}
+
 /// True when the caller has the rights itself; false when the test was run elsewhere, and passed, or was skipped.
 /// Called by [`isolate!`](crate::isolate) with the type name of a function inside the test.
 ///
 /// # Panics
 /// When the second run failed.
 pub fn isolate(marker: &str) -> bool {
-    if Namespace::allowed() {
+    if is_allowed() {
         return true;
     }
     if env::var_os(INSIDE).is_some() {
