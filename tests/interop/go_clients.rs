@@ -15,11 +15,7 @@ use tokio::runtime::Runtime;
 
 /// The programs, or nothing where they are not installed: they are judges, which the project neither builds nor needs.
 fn programs() -> Option<(PathBuf, PathBuf)> {
-    let programs = require::find_program("tailscaled").zip(require::find_program("tailscale"));
-    if programs.is_none() {
-        eprintln!("skipped: tailscaled and tailscale are not on PATH");
-    }
-    programs
+    require::find_program("tailscaled").zip(require::find_program("tailscale"))
 }
 
 /// A tailbox in a namespace.
@@ -113,7 +109,7 @@ impl<'a> Client<'a> {
         serde_json::from_str(&text).unwrap_or_default()
     }
 
-    /// The addresses of the peers it knows, by name.
+    /// The names of the peers it knows.
     fn peer_names(&self) -> Vec<String> {
         let status = self.status();
         let peers = status["Peer"].as_object().into_iter().flatten();
@@ -133,6 +129,7 @@ impl<'a> Client<'a> {
 fn foreign_clients_join_reach_each_other_and_leave() {
     isolate!();
     let Some(programs) = programs() else {
+        eprintln!("skipped: tailscaled and tailscale are not on PATH");
         return;
     };
     let net = Net::new("go");

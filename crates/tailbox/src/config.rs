@@ -85,3 +85,43 @@ pub fn unreachable_derp_map() -> DerpMap {
         ..DerpMap::default()
     }
 }
+
+/// A DERP map is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum DerpMapError {
+    /// It is not the JSON of a DERP map.
+    #[error("the file is not the JSON of a DERP map")]
+    NotDerpMap(#[source] serde_json::Error),
+    /// It has no regions.
+    #[error("the map has no regions, and Go clients would not come up; leave it out to use the built-in one")]
+    NoRegions,
+}
+
+/// Reads a DERP map from JSON.
+///
+/// # Errors
+/// When it is none, or has no regions.
+pub fn parse_derp_map(json: &[u8]) -> Result<DerpMap, DerpMapError> {
+    let map: DerpMap = serde_json::from_slice(json).map_err(DerpMapError::NotDerpMap)?;
+    if map.regions.is_empty() {
+        Err(DerpMapError::NoRegions)
+    } else {
+        Ok(map)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn derp_map_is_read_and_one_without_regions_refused() {
+        let json = serde_json::to_vec(&unreachable_derp_map()).unwrap();
+        assert_eq!(parse_derp_map(&json).unwrap(), unreachable_derp_map());
+        assert!(matches!(
+            parse_derp_map(b"{\"Regions\":{}}"),
+            Err(DerpMapError::NoRegions)
+        ));
+        assert!(matches!(parse_derp_map(b"no JSON"), Err(DerpMapError::NotDerpMap(_))));
+    }
+}

@@ -19,7 +19,7 @@ mod shared;
 mod state;
 mod store;
 
-pub use config::{Config, OauthClientConfig, unreachable_derp_map};
+pub use config::{Config, DerpMapError, OauthClientConfig, parse_derp_map, unreachable_derp_map};
 pub use credentials::generate_oauth_client;
 pub use server::{StartError, Tailbox};
 pub use shared::CommitError;
