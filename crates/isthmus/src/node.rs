@@ -1,5 +1,7 @@
 //! `isthmus node`: a node on this machine, outside of any cluster.
 
+mod login;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,10 +16,13 @@ use isthmus_tailnet::udp::UdpLink;
 
 /// How to run a node.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("peers").required(true).args(["static_peers", "login_server"]))]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    login: login::LoginArguments,
     /// A JSON file with the node's own key, addresses and port, and its peers' keys, endpoints and addresses
     #[arg(long, value_name = "FILE")]
-    static_peers: PathBuf,
+    static_peers: Option<PathBuf>,
     /// Name of the TUN device
     #[arg(long, default_value = "isthmus0", value_name = "NAME")]
     tun: String,
@@ -48,9 +53,18 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         log::Format::Text
     };
     log::init(&arguments.log, format)?;
+    let Some(static_peers) = &arguments.static_peers else {
+        let tun = isthmus_tailnet::TunConfig {
+            name: arguments.tun,
+            offloads: !arguments.no_offloads,
+            ..isthmus_tailnet::TunConfig::default()
+        };
+        let server = arguments.login.login_server.as_deref().unwrap_or_default();
+        return login::run(server, &arguments.login, &tun).await;
+    };
     let shutdown = Shutdown::new();
     shutdown.begin_on_signals().context("cannot listen to signals")?;
-    let peers = read_peers(&arguments.static_peers)?;
+    let peers = read_peers(static_peers)?;
     let offloads = if arguments.no_offloads {
         Offloads::NONE
     } else {

@@ -24,7 +24,7 @@ pub use store::{MapChange, NetmapError, NetmapStore};
 pub type PeerId = i64;
 
 /// The state of the tailnet as this node sees it. Immutable; every message of control makes another one.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Netmap {
     /// This node.
     pub own: OwnNode,

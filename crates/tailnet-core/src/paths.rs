@@ -32,6 +32,9 @@ const FORGET_AFTER: Duration = Duration::from_secs(5);
 /// minutes).
 const KEEP_OPEN: Duration = Duration::from_secs(20);
 
+/// How often the path of an active peer is pinged, so that traffic does not run into the void for long.
+const HEARTBEAT: Duration = Duration::from_secs(3);
+
 /// Lost pings in a row after which a path is given up.
 const MAX_LOST: u32 = 3;
 
@@ -125,15 +128,16 @@ impl Paths {
         let mut actions = Vec::new();
         for target in targets {
             let known = old.remove(&target.key);
+            let had_path = known.as_ref().is_some_and(|peer| peer.path().is_some());
             let same_run = known.filter(|peer| peer.disco == target.disco);
-            let is_newcomer = same_run.is_none();
+            let is_new_run = same_run.is_none();
             let mut peer = same_run.unwrap_or_else(|| PeerPaths::new(target.disco));
             let has_news = peer.set_endpoints(&target.endpoints, target.online, &self.forbidden);
-            if is_newcomer || (has_news && peer.path().is_none()) {
+            if is_new_run || (has_news && peer.path().is_none()) {
                 peer.search_soon();
                 self.newcomers.push_back(target.key);
             }
-            if is_newcomer {
+            if is_new_run && had_path {
                 actions.push(Action::Path {
                     peer: target.key,
                     path: None,
@@ -156,6 +160,14 @@ impl Paths {
     /// The path to a peer.
     pub fn path(&self, peer: &NodeKey) -> Option<SocketAddr> {
         self.peers.get(peer).and_then(PeerPaths::path)
+    }
+
+    /// Notes with which peers traffic flows: their paths are checked more often.
+    pub fn set_active(&mut self, active: &[NodeKey]) {
+        let active: BTreeSet<&NodeKey> = active.iter().collect();
+        for (key, peer) in &mut self.peers {
+            peer.is_active = active.contains(key);
+        }
     }
 
     /// Traffic waits for a path to `peer`: searches at once, at most once a second.

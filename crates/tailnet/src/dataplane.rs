@@ -154,6 +154,13 @@ impl DataPlane {
         self.shared.udp.apply_offloads();
     }
 
+    /// Peers with a session, or on the way to one: those that traffic flows with, or did not long ago.
+    pub fn active_peers(&self) -> Vec<NodeKey> {
+        let tables = self.shared.tables.load();
+        let active = tables.entries.iter().filter(|entry| entry.peer.session().is_some());
+        active.map(|entry| entry.peer.key).collect()
+    }
+
     /// What was done so far.
     pub fn counts(&self) -> Counts {
         self.shared.counters.read()

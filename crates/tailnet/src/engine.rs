@@ -24,6 +24,9 @@ use crate::node::NodeStatus;
 /// How often paths are looked after.
 const TICK: Duration = Duration::from_millis(250);
 
+/// How often it is looked at with which peers traffic flows.
+const ACTIVITY: Duration = Duration::from_secs(1);
+
 /// How often the machine's addresses and the expiry of keys are looked at.
 const REVIEW: Duration = Duration::from_secs(10);
 
@@ -63,6 +66,7 @@ impl Engine {
     pub(crate) async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut activity = interval(ACTIVITY);
         let mut review = interval(REVIEW);
         loop {
             tokio::select! {
@@ -79,6 +83,7 @@ impl Engine {
                     let actions = self.paths.tick(Instant::now(), &mut random_id);
                     self.act(actions);
                 }
+                _ = activity.tick() => self.paths.set_active(&self.plane.active_peers()),
                 _ = review.tick() => self.review().await,
             }
         }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{
-    ANSWER_LIMIT, KEEP_OPEN, MAX_ENDPOINTS, MAX_LOST, OFFLINE_PAUSE, SEARCH_PAUSE, WANTED_PAUSE, is_probeable,
+    ANSWER_LIMIT, HEARTBEAT, KEEP_OPEN, MAX_ENDPOINTS, MAX_LOST, OFFLINE_PAUSE, SEARCH_PAUSE, WANTED_PAUSE,
+    is_probeable,
 };
 use crate::addresses::AddressSet;
 use crate::key::DiscoKey;
@@ -22,6 +23,8 @@ const WORTH_CHANGING: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub(super) struct PeerPaths {
     pub(super) disco: DiscoKey,
+    /// Traffic flows with the peer.
+    pub(super) is_active: bool,
     online: Option<bool>,
     /// Where control says the peer is.
     named: Vec<SocketAddr>,
@@ -46,6 +49,7 @@ impl PeerPaths {
     pub(super) fn new(disco: DiscoKey) -> Self {
         Self {
             disco,
+            is_active: false,
             online: None,
             named: Vec::new(),
             learned: BTreeMap::new(),
@@ -133,7 +137,8 @@ impl PeerPaths {
         };
         let awaits = best.pinged > best.answered;
         let since = now.saturating_duration_since(best.pinged);
-        if !awaits && since >= KEEP_OPEN {
+        let pause = if self.is_active { HEARTBEAT } else { KEEP_OPEN };
+        if !awaits && since >= pause {
             best.pinged = now;
             return vec![best.address];
         }

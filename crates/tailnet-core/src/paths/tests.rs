@@ -129,6 +129,14 @@ fn idle_path_is_kept_open() {
 }
 
 #[test]
+fn dead_path_of_an_active_peer_is_noticed_within_ten_seconds() {
+    let mut bench = Bench::new(vec![target(PEER, RUN, &[at(1)])]);
+    bench.establish(at(1));
+    bench.paths.set_active(&[PEER]);
+    assert_eq!(paths_set(&bench.pass(Duration::from_secs(10))), [None]);
+}
+
+#[test]
 fn dead_path_is_given_up_within_seconds_and_searched_again() {
     let mut bench = Bench::new(vec![target(PEER, RUN, &[at(1), at(2)])]);
     bench.establish(at(1));
