@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
-use isthmus_cluster::{Cluster, ClusterSpec, Status, default_state_folder};
+use isthmus_cluster::{Cluster, ClusterSpec, Status, default_state_folder, target_folder};
 
 use crate::debian;
 use crate::process::say;
@@ -18,7 +18,11 @@ pub(crate) enum ClusterCommand {
     /// Start it, or leave it as it is when it runs.
     Up,
     /// End it and remove everything of it from the machine.
-    Down,
+    Down {
+        /// Also the clusters that tests and the demo made.
+        #[arg(long)]
+        all: bool,
+    },
     /// Say whether it runs.
     Status,
     /// Load an image file into every node.
@@ -58,9 +62,14 @@ pub(crate) fn run(command: ClusterCommand) -> Result<()> {
     if matches!(command, ClusterCommand::Up) {
         return up(&state);
     }
+    if matches!(command, ClusterCommand::Down { all: true }) {
+        return ClusterSpec::all_below(&target_folder())?
+            .iter()
+            .try_for_each(|spec| Cluster::handle(spec).down());
+    }
     let Some(spec) = ClusterSpec::in_held_slot(&state)? else {
         ensure!(
-            matches!(command, ClusterCommand::Down | ClusterCommand::Status),
+            matches!(command, ClusterCommand::Down { .. } | ClusterCommand::Status),
             "the cluster is down: `cargo xtask cluster up` starts it"
         );
         say("down");
@@ -69,7 +78,7 @@ pub(crate) fn run(command: ClusterCommand) -> Result<()> {
     let mut cluster = Cluster::handle(&spec);
     match command {
         ClusterCommand::Up => up(&state),
-        ClusterCommand::Down => cluster.down(),
+        ClusterCommand::Down { .. } => cluster.down(),
         ClusterCommand::Status => status(&cluster),
         ClusterCommand::Load { image } => cluster.load(&image),
         ClusterCommand::Cut { node } => cluster.cut(&node),

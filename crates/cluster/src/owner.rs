@@ -36,6 +36,16 @@ pub(crate) fn held_slot(state: &Path, highest: u8) -> Result<Option<u8>> {
     Ok(None)
 }
 
+/// The slots that are held by state folders in this folder, with those.
+pub(crate) fn slots_below(folder: &Path, highest: u8) -> Result<Vec<(u8, PathBuf)>> {
+    let mut slots = Vec::new();
+    for slot in 0..=highest {
+        let owner = owner_of(&slot_name(slot))?.filter(|owner| owner.starts_with(folder));
+        slots.extend(owner.map(|owner| (slot, owner)));
+    }
+    Ok(slots)
+}
+
 /// The slot that this state folder holds, or the first free one, which it holds from now on.
 pub(crate) fn claim_slot(state: &Path, highest: u8) -> Result<u8> {
     let _lock = lock(LOCK)?;

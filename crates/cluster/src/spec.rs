@@ -70,6 +70,15 @@ impl ClusterSpec {
         Ok(slot.map(|slot| Self::new(state, slot)))
     }
 
+    /// The default settings of every cluster whose state folder is in this folder.
+    ///
+    /// # Errors
+    /// When the machine-wide register of clusters cannot be read.
+    pub fn all_below(folder: &Path) -> Result<Vec<Self>> {
+        let held = owner::slots_below(folder, MAX_SLOT)?;
+        Ok(held.into_iter().map(|(slot, state)| Self::new(state, slot)).collect())
+    }
+
     /// The settings that a proxy must survive: another domain, Pods that start without forwarding, strict namespaces.
     #[must_use]
     pub fn hostile(mut self) -> Self {

@@ -146,7 +146,7 @@ impl Tailnet {
                 "--auth-key-file",
             ])
             .arg(&key)
-            .arg("--state")
+            .arg("--state-dir")
             .arg(self.folder.join(format!("{name}.state")));
         let process = spawn(&host, command, &log)?;
         let mut address = None;
