@@ -52,7 +52,8 @@ pub(super) fn show_expose(stage: &Stage) -> Result<Row> {
         case: "a laptop on the tailnet fetches from a Service with one annotation",
         before: format!("laptop$ curl http://{cluster_ip}/: {before}"),
         failed_before,
-        request: format!("nsenter --net={} curl {page}", stage.laptop.host.namespace.path()),
+        request: format!("laptop$ curl {page}"),
+        repeat: format!("nsenter --net={} curl {page}", stage.laptop.host.namespace.path()),
         received: sha256(&received),
         expected: first_word(&expected),
         peer: last_client(&log).unwrap_or_else(|| "not logged".to_owned()),
@@ -84,7 +85,11 @@ pub(super) fn show_egress(stage: &Stage) -> Result<Row> {
         case: "a Pod reaches a device of the tailnet by the name of a Service",
         before: format!("pod$ redis-cli -h {address} ping: {before}"),
         failed_before,
-        request: format!("kubectl exec client -- redis-cli -h {name} ping"),
+        request: format!("pod$ redis-cli -h {name} ping"),
+        repeat: format!(
+            "{} exec client -- redis-cli -h {name} ping",
+            stage.kubectl_path().display()
+        ),
         received: sha256(received.trim_end().as_bytes()),
         expected: sha256(blob.as_bytes()),
         peer: redis_client(&client).unwrap_or_else(|| "not said".to_owned()),
@@ -111,7 +116,15 @@ fn wait_both(applied: Instant, service: &str, stage: &Stage, mut answers: impl F
 fn control<T>(result: Result<T, String>) -> (String, bool) {
     match result {
         Ok(_) => ("answered".to_owned(), false),
-        Err(complaint) => (complaint.lines().next().unwrap_or("no answer").to_owned(), true),
+        Err(complaint) => (
+            complaint
+                .rsplit(" failed: ")
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
+            true,
+        ),
     }
 }
 

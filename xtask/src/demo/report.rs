@@ -13,6 +13,9 @@ pub(super) struct Row {
     pub(super) failed_before: bool,
     /// The request that works now.
     pub(super) request: String,
+    /// The command that repeats it while the stage stands.
+    #[serde(skip)]
+    pub(super) repeat: String,
     /// SHA-256 of the mebibyte that was received.
     pub(super) received: String,
     /// SHA-256 of the mebibyte that was sent.

@@ -154,10 +154,15 @@ impl Stage {
         self.tailnet.address_of(device)
     }
 
+    /// The `kubectl` of the cluster's version.
+    pub(super) fn kubectl_path(&self) -> PathBuf {
+        PathBuf::from(self.cluster.kubectl().get_program())
+    }
+
     /// What to try while the stage stands, and how to end it.
     pub(super) fn invitation(&self, rows: &[Row]) -> String {
-        let (kubeconfig, bin) = (self.cluster.kubeconfig(), self.cluster.spec().state.join("bin/kubectl"));
-        let requests: Vec<&str> = rows.iter().map(|row| row.request.as_str()).collect();
+        let (kubeconfig, bin) = (self.cluster.kubeconfig(), self.kubectl_path());
+        let requests: Vec<&str> = rows.iter().map(|row| row.repeat.as_str()).collect();
         format!(
             "
 Everything stays up. Try, in another terminal as root:

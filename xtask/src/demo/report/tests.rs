@@ -6,6 +6,7 @@ fn row() -> Row {
         before: "curl http://10.96.0.9/: no route".to_owned(),
         failed_before: true,
         request: "curl http://100.64.0.3/".to_owned(),
+        repeat: String::new(),
         received: "ab".repeat(32),
         expected: "ab".repeat(32),
         peer: "10.244.1.5".to_owned(),
