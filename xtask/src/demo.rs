@@ -27,6 +27,17 @@ pub(crate) struct Options {
     debug: bool,
 }
 
+impl Options {
+    /// From beginning to end, for people.
+    pub(crate) fn once() -> Self {
+        Self {
+            once: true,
+            json: false,
+            debug: false,
+        }
+    }
+}
+
 /// Sets the stage, shows every case, and stays until it is interrupted.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use isthmus_testkit::cluster::hostile_state_folder;
 use isthmus_testkit::workload;
 
 use crate::{
-    debian, image,
+    debian, demo, image,
     process::{cargo, say, step},
     tidy,
 };
@@ -44,6 +44,8 @@ pub(crate) enum Tier {
     Apiserver,
     /// The two-node cluster
     E2e,
+    /// The demo from beginning to end
+    Demo,
     /// Foreign tailnet programs, where they are on PATH
     Interop,
 }
@@ -84,6 +86,7 @@ fn run_tier(tier: Tier) -> anyhow::Result<()> {
             target("apiserver")
         }
         Tier::E2e => on_the_cluster(),
+        Tier::Demo => demo::run(&demo::Options::once()),
         Tier::Interop => target("interop"),
     }
 }
