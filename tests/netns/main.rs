@@ -7,3 +7,4 @@
 
 mod node;
 mod proxy;
+mod tailnet;

@@ -140,7 +140,7 @@ impl Client {
     }
 
     fn refused(&self, message: String) -> Ended {
-        tracing::warn!(message, "the control server does not accept this node");
+        tracing::warn!(reason = message, "the control server does not accept this node");
         self.set_login(LoginState::NeedsLogin { message });
         Ended::Refused
     }

@@ -1,0 +1,137 @@
+//! A control server and machines to run nodes on.
+
+#[path = "control.rs"]
+mod control;
+
+use std::fs::{self, File};
+use std::net::IpAddr;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use isthmus_testkit::netns::{Namespace, Net, Process, Switch};
+use isthmus_testkit::{binary, wait};
+use tempfile::TempDir;
+
+use control::Control;
+
+/// A control server and two machines on one link.
+pub(crate) struct Tailnet {
+    pub(crate) machines: [Namespace; 2],
+    pub(crate) control: Control,
+    files: TempDir,
+    _switch: Switch,
+    _net: Net,
+}
+
+/// A running node and what it said of itself.
+pub(crate) struct RunningNode {
+    pub(crate) process: Process,
+    pub(crate) name: String,
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+impl Tailnet {
+    /// Starts the control server; no node runs yet.
+    pub(crate) fn new(name: &str) -> Self {
+        let net = Net::new(name);
+        let switch = net.switch("link");
+        let [a, b, control] = ["a", "b", "control"].map(|name| net.namespace(name));
+        for (number, machine) in [(1, &a), (2, &b), (9, &control)] {
+            let addresses = [format!("192.0.2.{number}/24"), format!("2001:db8::{number}/64")];
+            net.plug(&switch, machine, "eth0", &[&addresses[0], &addresses[1]]);
+        }
+        let files = TempDir::new().unwrap();
+        let control = Control::start(&control, &files.path().join("tailbox.json"));
+        fs::write(files.path().join("key"), control.auth_key()).unwrap();
+        Self {
+            machines: [a, b],
+            control,
+            files,
+            _switch: switch,
+            _net: net,
+        }
+    }
+
+    /// Starts the node of a machine and waits until it is logged in.
+    pub(crate) fn start(&self, which: usize, options: &[&str]) -> RunningNode {
+        let process = self.spawn(which, &["--auth-key-file", &self.path("key")], options);
+        self.wait_for(which, process)
+    }
+
+    /// Starts the node of a machine.
+    pub(crate) fn spawn(&self, which: usize, key: &[&str], options: &[&str]) -> Process {
+        let mut command = Command::new(binary::isthmus());
+        command.args(["node", "--log", "info,isthmus_tailnet=debug,boringtun=debug"]);
+        command.args([
+            "--login-server",
+            self.control.url(),
+            "--hostname",
+            ["one", "two"][which],
+        ]);
+        command
+            .args(["--state-dir", &self.path(&format!("state-{which}"))])
+            .args(key)
+            .args(options);
+        let log = File::options()
+            .append(true)
+            .create(true)
+            .open(self.path("log"))
+            .unwrap();
+        let out = File::create(self.path(&format!("out-{which}"))).unwrap();
+        command.stdin(Stdio::null()).stdout(out).stderr(log);
+        self.machines[which].spawn(command)
+    }
+
+    /// Waits until a started node is logged in.
+    pub(crate) fn wait_for(&self, which: usize, process: Process) -> RunningNode {
+        let line = wait::until("the node's login", || {
+            let text = self.read(&format!("out-{which}"));
+            text.split_once('\n').map(|(line, _)| line.to_owned())
+        });
+        let (name, addresses) = line
+            .strip_prefix("running as ")
+            .and_then(|rest| rest.split_once(" with "))
+            .expect("a running node says its name and addresses");
+        let addresses = addresses.split(' ').map(|address| address.parse().unwrap()).collect();
+        RunningNode {
+            process,
+            name: name.to_owned(),
+            addresses,
+        }
+    }
+
+    /// Whether one ping gets through the tailnet.
+    pub(crate) fn pings(&self, from: usize, address: IpAddr) -> bool {
+        self.machines[from]
+            .run(&format!("ping -c 1 -W 1 {address}"))
+            .status
+            .success()
+    }
+
+    /// Waits until a machine reaches all addresses of a node.
+    pub(crate) fn wait_until_reached(&self, from: usize, node: &RunningNode) {
+        for address in &node.addresses {
+            wait::until(&format!("the way to {address}"), || {
+                self.pings(from, *address).then_some(())
+            });
+        }
+    }
+
+    /// What was written to a file of the test.
+    pub(crate) fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.path(file)).unwrap_or_default()
+    }
+
+    pub(crate) fn path(&self, file: &str) -> String {
+        self.files.path().join(file).display().to_string()
+    }
+}
+
+impl Drop for Tailnet {
+    /// Shows what the nodes logged when the test failed.
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{}", self.read("log"));
+        }
+    }
+}
