@@ -8,3 +8,4 @@
 mod cluster_lifecycle;
 mod cluster_network;
 mod outside;
+mod proxy_by_hand;
