@@ -23,7 +23,7 @@ spec:
   - name: web
     image: IMAGE
     imagePullPolicy: Never
-    args: [sh, -c, 'mkdir -p /www/cgi-bin; printf \"#!/bin/sh\\necho\\necho web saw \\$REMOTE_ADDR\\n\" > /www/cgi-bin/who; chmod 755 /www/cgi-bin/who; exec httpd -f -p 80 -h /www']
+    args: [sh, -c, 'mkdir -p /www/cgi-bin; printf \"#!/bin/sh\\necho\\necho web saw \\$REMOTE_ADDR\\n\" > /www/cgi-bin/who; chmod 755 /www/cgi-bin/who; exec httpd -f -p 0.0.0.0:80 -h /www']
     readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 1}
 ---
 apiVersion: v1
