@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use isthmus_cluster::{target_folder, workspace_folder};
-use isthmus_testkit::cluster::{SharedCluster, TestNamespace, shared};
+use isthmus_testkit::cluster::{SharedCluster, TestNamespace, hostile, shared};
 use isthmus_testkit::netns::Process;
 use isthmus_testkit::tailnet::{Member, Tailnet};
 use isthmus_testkit::world::{Host, World};
@@ -60,12 +60,12 @@ fn program() -> PathBuf {
 }
 
 /// What both tests stand on; nothing, said aloud, when this machine lacks something.
-fn stage(test: &str) -> Option<Stage> {
+fn stage(test: &str, cluster: fn() -> Option<&'static SharedCluster>) -> Option<Stage> {
     if !program().exists() {
         require::missing("`cargo xtask image --debug` did not build the program and its image");
         return None;
     }
-    let shared: &'static SharedCluster = shared()?;
+    let shared = cluster()?;
     shared.load_isthmus();
     shared.cluster().load(&workload::write_image().unwrap()).unwrap();
     let namespace = shared.namespace(test);
@@ -102,6 +102,12 @@ impl Stage {
             .run(&["get", object, "-o", &format!("jsonpath={{{path}}}")])
     }
 
+    /// Pods of this cluster start with `ip_forward` 0, also the proxy's.
+    fn assert_forwarding_is_off(&self) {
+        let setting = self.namespace.exec("client", &["cat", "/proc/sys/net/ipv4/ip_forward"]);
+        assert_eq!(setting.unwrap().trim(), "0");
+    }
+
     /// Waits for the proxy's Pod, and shows its log when it does not come.
     fn wait_for_proxy(&self, pod: &str) {
         let ready = self
@@ -134,7 +140,35 @@ fn serve_who_asked(host: &Host, folder: &std::path::Path) -> Process {
 
 #[test]
 fn laptop_reaches_a_service_through_a_pod_written_by_hand() {
-    let Some(stage) = stage("ingress_by_hand") else { return };
+    if let Some(stage) = stage("ingress_by_hand", shared) {
+        show_ingress(&stage);
+    }
+}
+
+#[test]
+fn pod_reaches_a_device_through_a_pod_written_by_hand() {
+    if let Some(stage) = stage("egress_by_hand", shared) {
+        show_egress(&stage);
+    }
+}
+
+#[test]
+fn laptop_reaches_a_service_where_pods_start_without_forwarding() {
+    if let Some(stage) = stage("ingress_without_forwarding", hostile) {
+        stage.assert_forwarding_is_off();
+        show_ingress(&stage);
+    }
+}
+
+#[test]
+fn pod_reaches_a_device_where_pods_start_without_forwarding() {
+    if let Some(stage) = stage("egress_without_forwarding", hostile) {
+        stage.assert_forwarding_is_off();
+        show_egress(&stage);
+    }
+}
+
+fn show_ingress(stage: &Stage) {
     let service = stage.get("service/web", ".spec.clusterIP");
     let before = curl(&stage.laptop.host, &format!("http://{service}/cgi-bin/who"));
     assert!(!before.status.success(), "the laptop has no way to the cluster");
@@ -172,9 +206,7 @@ fn laptop_reaches_a_service_through_a_pod_written_by_hand() {
     });
 }
 
-#[test]
-fn pod_reaches_a_device_through_a_pod_written_by_hand() {
-    let Some(stage) = stage("egress_by_hand") else { return };
+fn show_egress(stage: &Stage) {
     let device = stage.tailnet.join(stage.world.host("device", 4), "device").unwrap();
     let _server = serve_who_asked(&device.host, &stage.folder.path().join("www"));
     let url = format!("http://{}/cgi-bin/who", device.address);
