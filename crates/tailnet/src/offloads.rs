@@ -21,7 +21,8 @@ pub struct Offloads {
     pub udp_gso: bool,
     /// Let the kernel join received datagrams (node attribute `disable-udp-gro`).
     pub udp_gro: bool,
-    /// Allow batches whose last datagram is as long as the others (node attribute `never-gso-equal-tail`).
+    /// Send batches whose last datagram is as long as the others by one system call as well (node attribute
+    /// `never-gso-equal-tail`).
     pub gso_equal_tail: bool,
 }
 

@@ -145,20 +145,22 @@ impl UdpLink {
     pub fn send_batch(&self, to: SocketAddr, batch: &[u8], stride: usize, full: WhenFull) -> io::Result<usize> {
         let mut calls = 0;
         for part in batch.chunks(self.most_per_call(stride)) {
-            let segmented = part.len() > stride;
-            match self.transmit(to, part, segmented.then_some(stride), full) {
-                // The interface cannot segment: quinn-udp has noted it, and this part goes out piece by piece.
-                Err(error) if segmented && self.state.max_gso_segments() == 1 => {
-                    tracing::info!(%error, "the interface refuses UDP segmentation, sending singly from now on");
-                    for datagram in part.chunks(stride) {
-                        self.transmit(to, datagram, None, full)?;
+            if self.may_segment(part, stride) {
+                match self.transmit(to, part, Some(stride), full) {
+                    // The interface cannot segment: quinn-udp has noted it, and this part goes out piece by piece.
+                    Err(error) if self.state.max_gso_segments() == 1 => {
+                        tracing::info!(%error, "the interface refuses UDP segmentation, sending singly from now on");
+                    }
+                    result => {
+                        result?;
                         calls += 1;
+                        continue;
                     }
                 }
-                result => {
-                    result?;
-                    calls += 1;
-                }
+            }
+            for datagram in part.chunks(stride) {
+                self.transmit(to, datagram, None, full)?;
+                calls += 1;
             }
         }
         Ok(calls)
@@ -193,6 +195,10 @@ impl UdpLink {
     /// Ends one blocking [`receive`](Self::receive).
     pub fn wake(&self) {
         self.waker.wake();
+    }
+
+    fn may_segment(&self, part: &[u8], stride: usize) -> bool {
+        part.len() > stride && (self.offloads.get().gso_equal_tail || !part.len().is_multiple_of(stride))
     }
 
     fn most_per_call(&self, stride: usize) -> usize {

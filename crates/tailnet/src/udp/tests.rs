@@ -43,6 +43,19 @@ fn batch_arrives_as_its_datagrams_with_and_without_offloads() {
     }
 }
 
+#[test]
+fn batch_of_equal_datagrams_goes_out_singly_when_equal_tails_are_forbidden() {
+    let sender = link(Offloads {
+        gso_equal_tail: false,
+        ..Offloads::ALL
+    });
+    let receiver = link(Offloads::ALL);
+    let to = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), receiver.local_port().unwrap());
+    assert_eq!(sender.send_batch(to, &[1; 1000], 100, WhenFull::Wait).unwrap(), 10);
+    assert_eq!(sender.send_batch(to, &[1; 1050], 100, WhenFull::Wait).unwrap(), 1);
+    assert_eq!(receive(&receiver, 21).len(), 21);
+}
+
 trait ConcatBytes {
     fn concat_bytes(&self) -> Vec<u8>;
 }
