@@ -7,5 +7,6 @@
 
 mod cluster_lifecycle;
 mod cluster_network;
+mod operator;
 mod outside;
 mod proxy_by_hand;

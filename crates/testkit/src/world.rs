@@ -10,6 +10,7 @@
 //! the router lets nothing in that was not asked for. All of it is gone with the process that made it.
 
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use isthmus_cluster::Cluster;
 
@@ -28,6 +29,8 @@ pub struct World {
     outside: Switch,
     /// Kept because the namespace is gone with its last handle.
     _router: Namespace,
+    /// Last, so that the next world begins when all of this one is gone.
+    _turn: MutexGuard<'static, ()>,
 }
 
 /// A host on the outside network.
@@ -40,11 +43,14 @@ pub struct Host {
 }
 
 impl World {
-    /// Makes the outside network and connects the nodes of a running cluster to it.
+    /// Makes the outside network and connects the nodes of a running cluster to it. A process has one world at a time: a
+    /// second one waits here until the first is dropped.
     ///
     /// # Panics
     /// When the kernel or the cluster refuses.
     pub fn around(cluster: &Cluster) -> Self {
+        static TURN: Mutex<()> = Mutex::new(());
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let net = Net::new("world");
         let outside = net.switch("outside");
         let router = net.namespace("router");
@@ -61,6 +67,7 @@ impl World {
             net,
             outside,
             _router: router,
+            _turn: turn,
         }
     }
 
