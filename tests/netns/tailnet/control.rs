@@ -10,7 +10,8 @@ use isthmus_tailbox::{AuthKeySpec, Config, Tailbox};
 use isthmus_testkit::netns::Namespace;
 use tokio::sync::oneshot;
 
-const ADDRESS: &str = "192.0.2.9:8080";
+/// A private address: to any other, Go clients insist on TLS after their first connection.
+const ADDRESS: &str = "10.9.0.9:8080";
 
 /// A control server that can be stopped and started again with its memory.
 pub(crate) struct Control {

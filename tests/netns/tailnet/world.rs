@@ -37,7 +37,7 @@ impl Tailnet {
         let switch = net.switch("link");
         let [a, b, control] = ["a", "b", "control"].map(|name| net.namespace(name));
         for (number, machine) in [(1, &a), (2, &b), (9, &control)] {
-            let addresses = [format!("192.0.2.{number}/24"), format!("2001:db8::{number}/64")];
+            let addresses = [format!("10.9.0.{number}/24"), format!("2001:db8::{number}/64")];
             net.plug(&switch, machine, "eth0", &[&addresses[0], &addresses[1]]);
         }
         let files = TempDir::new().unwrap();
