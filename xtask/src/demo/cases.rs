@@ -41,7 +41,8 @@ pub(super) fn show_expose(stage: &Stage) -> Result<Row> {
     stage.apply(&example)?;
     let address = until("the device of the Service", || stage.address_of("default-web"))?;
     let page = format!("http://{address}/");
-    let (ready_s, first_byte_s) = wait_both(applied, "web", stage, || fetch(stage, &page).is_ok())?;
+    let first_byte_s = wait_for(applied, "the Service to answer", || Ok(fetch(stage, &page).is_ok()))?;
+    let ready_s = wait_for(applied, "the Service's condition", || stage.proxy_is_ready("web"))?;
     let received = fetch(stage, &format!("http://{address}/blob"))
         .map_err(anyhow::Error::msg)
         .context("fetch the mebibyte")?;
@@ -57,6 +58,7 @@ pub(super) fn show_expose(stage: &Stage) -> Result<Row> {
         received: sha256(&received),
         expected: first_word(&expected),
         peer: last_client(&log).unwrap_or_else(|| "not logged".to_owned()),
+        proxy: stage.proxy_pod_address("web")?,
         ready_s,
         first_byte_s,
     })
@@ -73,7 +75,11 @@ pub(super) fn show_egress(stage: &Stage) -> Result<Row> {
     let applied = Instant::now();
     stage.apply(&Stage::example("egress.yaml")?.replace("100.64.0.5", address))?;
     let name = "db.default.svc";
-    let (ready_s, first_byte_s) = wait_both(applied, "db", stage, || ask(stage, name, &["ping"]).is_ok())?;
+    let ready_s = wait_for(applied, "the Service's condition", || stage.proxy_is_ready("db"))?;
+    // Not asked before: the cluster's DNS would remember for seconds that the name had no address.
+    let first_byte_s = wait_for(applied, "the database to answer", || {
+        Ok(ask(stage, name, &["ping"]).is_ok())
+    })?;
     let received = ask(stage, name, &["get", "blob"])
         .map_err(anyhow::Error::msg)
         .context("get the mebibyte")?;
@@ -93,38 +99,27 @@ pub(super) fn show_egress(stage: &Stage) -> Result<Row> {
         received: sha256(received.trim_end().as_bytes()),
         expected: sha256(blob.as_bytes()),
         peer: redis_client(&client).unwrap_or_else(|| "not said".to_owned()),
+        proxy: stage
+            .address_of("default-db")?
+            .context("the proxy is a device of the tailnet")?,
         ready_s,
         first_byte_s,
     })
 }
 
-/// Waits for the Service's condition and for the first answer, whichever comes first; seconds since the apply.
-fn wait_both(applied: Instant, service: &str, stage: &Stage, mut answers: impl FnMut() -> bool) -> Result<(f64, f64)> {
-    let (mut ready, mut first) = (None, None);
-    until(&format!("the Service {service} to be ready and to answer"), || {
-        if ready.is_none() && stage.proxy_is_ready(service)? {
-            ready = Some(applied.elapsed().as_secs_f64());
-        }
-        if first.is_none() && answers() {
-            first = Some(applied.elapsed().as_secs_f64());
-        }
-        Ok(ready.zip(first))
-    })
+/// Waits until the condition holds; seconds since the apply.
+fn wait_for(applied: Instant, what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<f64> {
+    until(what, || Ok(condition()?.then(|| applied.elapsed().as_secs_f64())))
 }
 
 /// How the negative control ended, and whether it failed as it must.
 fn control<T>(result: Result<T, String>) -> (String, bool) {
     match result {
         Ok(_) => ("answered".to_owned(), false),
-        Err(complaint) => (
-            complaint
-                .rsplit(" failed: ")
-                .next()
-                .unwrap_or_default()
-                .trim()
-                .to_owned(),
-            true,
-        ),
+        Err(complaint) => {
+            let cause = complaint.rsplit(" failed: ").next().unwrap_or_default().trim();
+            (cause.lines().next().unwrap_or("no answer").to_owned(), true)
+        }
     }
 }
 

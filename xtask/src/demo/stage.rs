@@ -149,6 +149,13 @@ impl Stage {
             .any(|one| one["type"] == "TailscaleProxyReady" && one["status"] == "True"))
     }
 
+    /// The address that the proxy's Pod of a Service has in the cluster.
+    pub(super) fn proxy_pod_address(&self, service: &str) -> Result<String> {
+        let label = format!("tailscale.com/parent-resource={service}");
+        let path = "jsonpath={.items[0].status.podIP}";
+        self.kubectl(&["-n", "isthmus", "get", "pods", "-l", &label, "-o", path])
+    }
+
     /// The tailnet address of a device.
     pub(super) fn address_of(&self, device: &str) -> Result<Option<String>> {
         self.tailnet.address_of(device)
@@ -171,7 +178,7 @@ Everything stays up. Try, in another terminal as root:
   {}
 Enter the laptop:   nsenter --net={}
 Enter the database: nsenter --net={}
-Ctrl-C ends the tailnet; the next `cargo xtask demo` starts anew and `cargo xtask demo --once` also ends the cluster.",
+Ctrl-C ends the tailnet; `cargo xtask cluster down --all` also ends the cluster.",
             kubeconfig.display(),
             bin.display(),
             requests.join("\n  "),

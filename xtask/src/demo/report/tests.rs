@@ -10,14 +10,23 @@ fn row() -> Row {
         received: "ab".repeat(32),
         expected: "ab".repeat(32),
         peer: "10.244.1.5".to_owned(),
+        proxy: "10.244.1.5".to_owned(),
         ready_s: 3.25,
         first_byte_s: 4.0,
     }
 }
 
 #[test]
-fn case_holds_when_control_failed_and_content_is_the_same() {
+fn case_holds_when_control_failed_content_is_the_same_and_the_proxy_was_seen() {
     assert!(row().holds());
+    let other_peer = "10.244.1.9".to_owned();
+    assert!(
+        !Row {
+            peer: other_peer,
+            ..row()
+        }
+        .holds()
+    );
     assert!(
         !Row {
             failed_before: false,
