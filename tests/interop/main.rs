@@ -1,4 +1,10 @@
 //! Tests against foreign tailnet programs found on PATH.
+#![expect(
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "the helpers of tests report by panicking and by printing to the test's captured output"
+)]
+
 mod go_clients;
 mod our_node;
 #[path = "../netns/tailnet/world.rs"]
