@@ -66,6 +66,11 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     );
     debian::ensure_programs(&[("ip", "iproute2"), ("iperf3", "iperf3"), ("ping", "iputils-ping")])?;
     let binary = options.binary.clone().map_or_else(release_build, Ok)?;
+    ensure!(
+        binary.is_file(),
+        "cannot measure {}: there is no such file",
+        binary.display()
+    );
     let modes: [(&str, Option<&[&str]>); 3] = [
         ("veth", None),
         ("node", Some(&[])),
