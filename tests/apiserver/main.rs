@@ -6,4 +6,5 @@
 )]
 
 mod operator;
+mod proxy_state;
 mod server;

@@ -179,6 +179,7 @@ pub(super) fn ask_udp(namespace: &Namespace, target: &str, port: u16) -> Answer 
     })
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the enum of the standard library is open")]
 fn answer_of(kind: ErrorKind) -> Answer {
     match kind {
         ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Answer::Refused,
