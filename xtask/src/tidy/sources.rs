@@ -75,7 +75,7 @@ fn is_test(path: &str) -> bool {
     path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs")
 }
 
-/// Source files that no `mod` line names are never compiled.
+/// Source files that no `mod` line names are never compiled. A file beside them may name them with a `path` attribute.
 fn orphans(root: &Path, files: &[String]) -> anyhow::Result<Vec<Complaint>> {
     let mut complaints = Vec::new();
     for path in files {
@@ -93,10 +93,18 @@ fn orphans(root: &Path, files: &[String]) -> anyhow::Result<Vec<Complaint>> {
             format!("{folder}/lib.rs"),
             format!("{folder}/main.rs"),
         ];
+        let attribute = format!("#[path = \"{file}\"]");
+        let is_beside = |other: &&String| other.rsplit_once('/').map_or("", |(folder, _)| folder) == folder;
+        let any_line = |path: &String, judge: &dyn Fn(&str) -> bool| -> anyhow::Result<bool> {
+            let text = fs::read_to_string(root.join(path)).with_context(|| format!("read {path}"))?;
+            Ok(text.lines().any(judge))
+        };
         let mut declared = false;
         for parent in parents.iter().filter(|parent| root.join(parent).exists()) {
-            let text = fs::read_to_string(root.join(parent)).with_context(|| format!("read {parent}"))?;
-            declared |= text.lines().any(|line| declares(line, stem));
+            declared |= any_line(parent, &|line| declares(line, stem))?;
+        }
+        for sibling in files.iter().filter(is_beside) {
+            declared |= any_line(sibling, &|line| line.trim() == attribute)?;
         }
         if !declared {
             complaints.push(format!(
