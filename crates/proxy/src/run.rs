@@ -1,4 +1,13 @@
 //! The life of a proxy: close everything, log in, carry what the configuration says, drain, end.
+//!
+//! What happens to traffic when a proxy stops:
+//!
+//! - On SIGTERM it is no longer ready, goes on carrying until its open TCP connections have ended, at most 15 seconds, and then
+//!   closes both sides.
+//! - When it is killed, the tailnet's device goes with it, and rules and routes stay in the Pod's network namespace: nothing
+//!   passes, and what Pods send is refused, never routed elsewhere.
+//! - A container that starts again in the same Pod closes both sides first. Connections through its predecessor are reset at
+//!   their next segment.
 
 mod drain;
 mod serve;
