@@ -7,6 +7,7 @@ use crate::process::{complain, repository, say};
 mod arrows;
 mod manifests;
 mod markdown;
+mod security;
 mod sources;
 
 /// One thing that is not as it shall be: where, and what to do.
@@ -23,6 +24,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     complaints.extend(manifests::check(&root)?);
     complaints.extend(sources::check(&root)?);
     complaints.extend(markdown::check(&root)?);
+    complaints.extend(security::check(&root)?);
     for complaint in &complaints {
         complain(complaint);
     }
