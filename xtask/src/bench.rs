@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: measurements, printed and never asserted.
 
+mod pods;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -22,6 +24,8 @@ use crate::{
 pub(crate) enum Bench {
     /// One TCP stream through two nodes in network namespaces, beside the bare link they run over
     Node(NodeOptions),
+    /// One TCP stream through the proxies of a cluster, beside the same stream without a tailnet
+    Pods(pods::Options),
 }
 
 /// How to measure the node.
@@ -59,7 +63,13 @@ struct NodeUse {
 /// # Errors
 /// When the machine cannot run it, or traffic does not pass.
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
-    let Bench::Node(options) = bench;
+    match bench {
+        Bench::Node(options) => measure_nodes(options),
+        Bench::Pods(options) => pods::run(options),
+    }
+}
+
+fn measure_nodes(options: &NodeOptions) -> anyhow::Result<()> {
     ensure!(
         netns::is_allowed(),
         "network namespaces need root: run it as root, or under `unshare -Urnm`"

@@ -2,7 +2,7 @@
 
 mod cases;
 mod report;
-mod stage;
+pub(crate) mod stage;
 
 use std::thread;
 

@@ -22,18 +22,18 @@ use crate::{debian, image};
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Everything that the demo started.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     cluster: Cluster,
     tailnet: Tailnet,
-    pub(super) laptop: Member,
-    pub(super) database: Member,
+    pub(crate) laptop: Member,
+    pub(crate) database: Member,
     _redis: Process,
     _world: World,
 }
 
 impl Stage {
     /// Builds what is missing and starts all but the operator. The cluster is the demo's own and always a new one.
-    pub(super) fn set(debug: bool) -> Result<Self> {
+    pub(crate) fn set(debug: bool) -> Result<Self> {
         debian::ensure_packages(&isthmus_cluster::missing_packages())?;
         debian::ensure_packages(&workload::missing_packages())?;
         let built = image::build_default(debug)?;
@@ -66,7 +66,7 @@ impl Stage {
     }
 
     /// Applies the operator with the credentials of the tailnet, and waits until it is ready.
-    pub(super) fn install_operator(&self) -> Result<()> {
+    pub(crate) fn install_operator(&self) -> Result<()> {
         let settings = json!({"apiVersion": "v1", "kind": "List", "items": [
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "operator", "namespace": "isthmus"},
                 "data": {"login-server": self.tailnet.login_server()}},
@@ -98,7 +98,7 @@ impl Stage {
     }
 
     /// Runs `kubectl` and returns what it printed.
-    pub(super) fn kubectl(&self, args: &[&str]) -> Result<String> {
+    pub(crate) fn kubectl(&self, args: &[&str]) -> Result<String> {
         let output = self
             .cluster
             .kubectl()
@@ -117,7 +117,7 @@ impl Stage {
     }
 
     /// Applies YAML documents.
-    pub(super) fn apply(&self, documents: &str) -> Result<()> {
+    pub(crate) fn apply(&self, documents: &str) -> Result<()> {
         let mut command = self.cluster.kubectl();
         command
             .args(["apply", "-f", "-"])
@@ -140,7 +140,7 @@ impl Stage {
     }
 
     /// Whether the proxy of a Service in the namespace `default` is ready, as its condition says.
-    pub(super) fn proxy_is_ready(&self, service: &str) -> Result<bool> {
+    pub(crate) fn proxy_is_ready(&self, service: &str) -> Result<bool> {
         let service = self.kubectl(&["get", "service", service, "-o", "json"])?;
         let service: Value = serde_json::from_str(&service).context("understand the Service")?;
         let conditions = service["status"]["conditions"].as_array().cloned().unwrap_or_default();
@@ -157,7 +157,7 @@ impl Stage {
     }
 
     /// The tailnet address of a device.
-    pub(super) fn address_of(&self, device: &str) -> Result<Option<String>> {
+    pub(crate) fn address_of(&self, device: &str) -> Result<Option<String>> {
         self.tailnet.address_of(device)
     }
 
@@ -188,7 +188,7 @@ Ctrl-C ends the tailnet; `cargo xtask cluster down --all` also ends the cluster.
     }
 
     /// Prints what helps to find out why a case failed.
-    pub(super) fn dump(&self) {
+    pub(crate) fn dump(&self) {
         let pods = ["get", "services,statefulsets,pods", "-A", "-o", "wide"];
         let logs = ["-n", "isthmus", "logs", "--all-containers", "--prefix", "--tail=40"];
         let operator = [&logs[..], &["deployment/operator"]].concat();
@@ -214,7 +214,7 @@ Ctrl-C ends the tailnet; `cargo xtask cluster down --all` also ends the cluster.
     }
 
     /// Ends the cluster; the rest ends with this process.
-    pub(super) fn strike(&mut self) -> Result<()> {
+    pub(crate) fn strike(&mut self) -> Result<()> {
         self.cluster.down()
     }
 }
@@ -237,7 +237,7 @@ fn state_folder() -> PathBuf {
 }
 
 /// Calls until there is a value, or an error, or the patience is over.
-pub(super) fn until<T>(what: &str, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub(crate) fn until<T>(what: &str, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(value) = probe()? {
@@ -251,7 +251,7 @@ pub(super) fn until<T>(what: &str, mut probe: impl FnMut() -> Result<Option<T>>)
 }
 
 /// Runs a program on a host; what it printed, or what it complained about.
-pub(super) fn run_on(namespace: &Namespace, program: &str, args: &[&str]) -> Result<Vec<u8>, String> {
+pub(crate) fn run_on(namespace: &Namespace, program: &str, args: &[&str]) -> Result<Vec<u8>, String> {
     let mut command = Command::new(program);
     command
         .args(args)

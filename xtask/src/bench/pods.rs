@@ -1,0 +1,275 @@
+//! `cargo xtask bench pods`: one TCP stream through the proxies of a cluster, beside the same stream without a tailnet.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use isthmus_testkit::workload;
+use serde_json::Value;
+
+use crate::demo::stage::{Stage, run_on, until};
+use crate::process::say;
+
+/// A server in the cluster that the tailnet reaches, a client in the cluster, and a name for a server outside.
+const WORKLOADS: &str = include_str!("pods.yaml");
+
+/// How to measure the proxies.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Seconds of each stream
+    #[arg(long, default_value_t = 8)]
+    seconds: u32,
+    /// How often each is repeated
+    #[arg(long, default_value_t = 3)]
+    runs: u32,
+    /// For development: with an image as of `cargo xtask image --debug`
+    #[arg(long)]
+    debug: bool,
+}
+
+/// A stream: who sends how, and the proxy whose use of the processor is counted.
+struct Stream<'a> {
+    name: &'a str,
+    proxy: Option<&'a Pod>,
+    run: Run<'a>,
+}
+
+/// Runs a stream for so many seconds and returns the report of iperf3.
+type Run<'a> = Box<dyn Fn(u32) -> Result<Value> + 'a>;
+
+/// A Pod's accounts in the kernel.
+struct Pod {
+    processor: PathBuf,
+    memory: PathBuf,
+}
+
+/// Runs the benchmark and prints its figures.
+///
+/// # Errors
+/// When the stage cannot be set, or traffic does not pass.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let mut stage = Stage::set(options.debug)?;
+    let measured = measure(&stage, options);
+    if measured.is_err() {
+        stage.dump();
+    }
+    stage.strike()?;
+    measured
+}
+
+fn measure(stage: &Stage, options: &Options) -> Result<()> {
+    let mut server = Command::new("iperf3");
+    server.arg("--server").stdin(Stdio::null()).stdout(Stdio::null());
+    let _server = stage.database.host.namespace.spawn(server);
+    deploy(stage)?;
+    let address = stage
+        .address_of("default-iperf")?
+        .context("the exposed Service is a device")?;
+    let (ingress, egress) = (Pod::of_proxy(stage, "iperf")?, Pod::of_proxy(stage, "far")?);
+    let operator = Pod::find(stage, "isthmus", "app.kubernetes.io/name=isthmus-operator")?;
+    let report_memory = |when: &str| -> Result<()> {
+        let (ingress, egress, operator) = (ingress.memory()?, egress.memory()?, operator.memory()?);
+        say(&format!(
+            "memory {when}: ingress proxy {ingress}; egress proxy {egress}; operator {operator}"
+        ));
+        Ok(())
+    };
+    report_memory("at rest")?;
+    for run in 1..=options.runs {
+        for stream in streams(stage, &address, &ingress, &egress) {
+            say(&format!("run {run}  {}", stream.measure(options.seconds)?));
+        }
+    }
+    report_memory("after the load")
+}
+
+/// Installs the operator and the workloads, and waits until both proxies are ready.
+fn deploy(stage: &Stage) -> Result<()> {
+    stage.install_operator()?;
+    let manifest = WORKLOADS
+        .replace("@IMAGE@", workload::IMAGE)
+        .replace("@DATABASE@", &stage.database.address);
+    let applied = Instant::now();
+    stage.apply(&manifest)?;
+    for service in ["iperf", "far"] {
+        until("the proxy", || Ok(stage.proxy_is_ready(service)?.then_some(())))?;
+        say(&format!(
+            "{service} ready after {:.1} s",
+            applied.elapsed().as_secs_f64()
+        ));
+    }
+    let wait = [
+        "wait",
+        "--for=condition=Ready",
+        "--timeout=120s",
+        "pod",
+        "-l",
+        "app=iperf",
+    ];
+    stage.kubectl(&wait)?;
+    Ok(())
+}
+
+fn streams<'a>(stage: &'a Stage, address: &'a str, ingress: &'a Pod, egress: &'a Pod) -> [Stream<'a>; 5] {
+    let stream = |name, proxy, run| Stream { name, proxy, run };
+    let laptop = |more: &'static [&'static str]| -> Run<'a> {
+        Box::new(move |seconds| from_laptop(stage, address, seconds, more))
+    };
+    let pod = |host: &'static str, more: &'static [&'static str]| -> Run<'a> {
+        Box::new(move |seconds| from_pod(stage, host, seconds, more))
+    };
+    let (service, device) = ("iperf.default.svc", "far.default.svc");
+    [
+        stream("Pod → Service, no tailnet", None, pod(service, &[])),
+        stream("laptop → ingress → Service", Some(ingress), laptop(&[])),
+        stream("laptop ← ingress ← Service", Some(ingress), laptop(&["--reverse"])),
+        stream("Pod → egress → device", Some(egress), pod(device, &[])),
+        stream("Pod ← egress ← device", Some(egress), pod(device, &["--reverse"])),
+    ]
+}
+
+impl Stream<'_> {
+    fn measure(&self, seconds: u32) -> Result<String> {
+        let before = (self.proxy.map(Pod::processor_seconds).transpose()?, machine_seconds()?);
+        let report = (self.run)(seconds)?;
+        let after = (self.proxy.map(Pod::processor_seconds).transpose()?, machine_seconds()?);
+        let bits = report["end"]["sum_received"]["bits_per_second"]
+            .as_f64()
+            .context("iperf3 printed no speed")?;
+        let gbits = bits / 1e9 * f64::from(seconds);
+        let proxy = before.0.zip(after.0).map_or_else(String::new, |(before, after)| {
+            format!("  proxy {:.3} CPU-s/Gbit", (after - before) / gbits)
+        });
+        let machine = (after.1 - before.1) / gbits;
+        Ok(format!(
+            "{:<28} {:5.2} Gbit/s  machine {machine:.3} CPU-s/Gbit{proxy}",
+            self.name,
+            bits / 1e9
+        ))
+    }
+}
+
+fn from_laptop(stage: &Stage, address: &str, seconds: u32, more: &[&str]) -> Result<Value> {
+    let time = seconds.to_string();
+    let fixed = [
+        "--json",
+        "--connect-timeout",
+        "5000",
+        "--time",
+        &time,
+        "--client",
+        address,
+    ];
+    let output = run_on(&stage.laptop.host.namespace, "iperf3", &[&fixed[..], more].concat());
+    let output = output.map_err(anyhow::Error::msg).context("run iperf3 on the laptop")?;
+    serde_json::from_slice(&output).context("read what iperf3 printed")
+}
+
+fn from_pod(stage: &Stage, host: &str, seconds: u32, more: &[&str]) -> Result<Value> {
+    let time = seconds.to_string();
+    let fixed = [
+        "exec",
+        "iperf-client",
+        "--",
+        "iperf3",
+        "--json",
+        "--connect-timeout",
+        "5000",
+        "--time",
+        &time,
+        "--client",
+        host,
+    ];
+    let output = stage
+        .kubectl(&[&fixed[..], more].concat())
+        .context("run iperf3 in a Pod")?;
+    serde_json::from_str(&output).context("read what iperf3 printed")
+}
+
+impl Pod {
+    fn of_proxy(stage: &Stage, service: &str) -> Result<Self> {
+        Self::find(stage, "isthmus", &format!("tailscale.com/parent-resource={service}"))
+    }
+
+    /// The accounts of the one Pod with this label: the kubelet names its control group after the Pod's UID.
+    fn find(stage: &Stage, namespace: &str, label: &str) -> Result<Self> {
+        let uid = stage.kubectl(&[
+            "-n",
+            namespace,
+            "get",
+            "pods",
+            "-l",
+            label,
+            "-o",
+            "jsonpath={.items[0].metadata.uid}",
+        ])?;
+        let group = |controller: &str| {
+            let root = Path::new("/sys/fs/cgroup").join(controller);
+            find_folder(&root, &format!("pod{uid}"), 6)
+                .with_context(|| format!("{} has no control group of Pod {uid}", root.display()))
+        };
+        Ok(Self {
+            processor: group("cpuacct")?,
+            memory: group("memory")?,
+        })
+    }
+
+    fn processor_seconds(&self) -> Result<f64> {
+        Ok(number(&self.processor.join("cpuacct.usage"))? / 1e9)
+    }
+
+    /// What the Pod holds: memory of its own, and with the page cache.
+    fn memory(&self) -> Result<String> {
+        let stat = fs::read_to_string(self.memory.join("memory.stat")).context("read memory.stat")?;
+        let own = stat
+            .lines()
+            .find_map(|line| line.strip_prefix("total_rss "))
+            .context("memory.stat has total_rss")?;
+        let own: f64 = own.trim().parse().context("total_rss is a number")?;
+        let all = number(&self.memory.join("memory.usage_in_bytes"))?;
+        Ok(format!(
+            "{:.1} MiB own, {:.1} MiB in all",
+            own / 1_048_576.0,
+            all / 1_048_576.0
+        ))
+    }
+}
+
+fn number(file: &Path) -> Result<f64> {
+    let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+    text.trim()
+        .parse()
+        .with_context(|| format!("{} holds a number", file.display()))
+}
+
+/// The first folder of this name at most `depth` levels below.
+fn find_folder(below: &Path, name: &str, depth: u32) -> Option<PathBuf> {
+    let folders = fs::read_dir(below)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir());
+    let folders: Vec<PathBuf> = folders.collect();
+    let here = folders
+        .iter()
+        .find(|path| path.file_name().is_some_and(|own| own == name));
+    here.cloned()
+        .or_else(|| (depth > 1).then(|| folders.iter().find_map(|path| find_folder(path, name, depth - 1)))?)
+}
+
+/// Seconds in which the machine's processors were busy.
+fn machine_seconds() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/stat").context("read /proc/stat")?;
+    let first = stat.lines().next().context("/proc/stat has a line")?;
+    let ticks: Vec<f64> = first
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    ensure!(ticks.len() > 7, "/proc/stat has too few columns");
+    // user, nice, system, irq, softirq; a tick is a hundredth of a second.
+    Ok((ticks[0] + ticks[1] + ticks[2] + ticks[5] + ticks[6]) / 100.0)
+}
