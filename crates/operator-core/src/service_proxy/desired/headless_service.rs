@@ -10,7 +10,9 @@ pub(super) fn build(proxy: &Proxy<'_>) -> Service {
         spec: Some(ServiceSpec {
             cluster_ip: Some("None".to_owned()),
             selector: Some(proxy.selector()),
-            ip_family_policy: Some("PreferDualStack".to_owned()),
+            // The proxy carries IPv4 alone; a client that got its IPv6 address as well would be refused there.
+            ip_family_policy: Some("SingleStack".to_owned()),
+            ip_families: Some(vec!["IPv4".to_owned()]),
             // A client that asks too early would keep the negative answer for seconds.
             publish_not_ready_addresses: Some(true),
             ..ServiceSpec::default()
