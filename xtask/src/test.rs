@@ -79,15 +79,16 @@ fn run_tier(tier: Tier) -> anyhow::Result<()> {
         ),
         Tier::Netns => {
             debian::ensure_programs(&NETNS_PROGRAMS)?;
-            target("netns")
+            target("netns", &[])
         }
         Tier::Apiserver => {
             Tools::ensure(&say)?;
-            target("apiserver")
+            target("apiserver", &[])
         }
         Tier::E2e => on_the_cluster(),
         Tier::Demo => demo::run(&demo::Options::once()),
-        Tier::Interop => target("interop"),
+        // What is skipped for want of a foreign program shall be seen.
+        Tier::Interop => target("interop", &["--", "--show-output"]),
     }
 }
 
@@ -108,7 +109,7 @@ fn on_the_cluster() -> anyhow::Result<()> {
     let ran_before: Vec<bool> = states.iter().map(|state| held(state).is_some()).collect();
     // So that its progress is seen, which the tests' own start of it hides.
     Cluster::up(&ClusterSpec::in_free_slot(&states[0])?, &say)?;
-    let tested = target("e2e");
+    let tested = target("e2e", &[]);
     for (state, _) in states.iter().zip(ran_before).filter(|(_, ran)| !ran) {
         if let Some(spec) = held(state) {
             Cluster::handle(&spec).down()?;
@@ -117,7 +118,7 @@ fn on_the_cluster() -> anyhow::Result<()> {
     tested
 }
 
-fn target(name: &str) -> anyhow::Result<()> {
+fn target(name: &str, more: &[&str]) -> anyhow::Result<()> {
     let arguments = ["test", "--package", "isthmus-tests", "--test", name, "--locked"];
-    step(&format!("{name} tests"), cargo().args(arguments))
+    step(&format!("{name} tests"), cargo().args(arguments).args(more))
 }

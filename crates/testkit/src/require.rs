@@ -17,6 +17,19 @@ pub fn tun_device() -> bool {
     }
 }
 
+/// True when all these programs, which judge ours and which nobody must have, are on `PATH`. Their absence is said, and fails nowhere.
+pub fn judges(names: &[&str]) -> bool {
+    let missing: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| find_program(name).is_none())
+        .collect();
+    if !missing.is_empty() {
+        eprintln!("skipped: not on PATH: {}", missing.join(", "));
+    }
+    missing.is_empty()
+}
+
 /// Where `name` is found on `PATH`, if it is.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?)
