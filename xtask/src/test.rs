@@ -14,13 +14,14 @@ use crate::{
 };
 
 /// Programs that the tests in network namespaces run, and the Debian packages they come in.
-const NETNS_PROGRAMS: [(&str, &str); 6] = [
+const NETNS_PROGRAMS: [(&str, &str); 7] = [
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
     ("nft", "nftables"),
     ("nsenter", "util-linux"),
     ("ping", "iputils-ping"),
     ("sysctl", "procps"),
+    ("tcpdump", "tcpdump"),
 ];
 
 /// What to run.
@@ -66,17 +67,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 fn run_tier(tier: Tier) -> anyhow::Result<()> {
     match tier {
         Tier::Lint => lint(),
-        Tier::Unit => step(
-            "unit tests",
-            cargo().args([
-                "test",
-                "--workspace",
-                "--exclude",
-                "isthmus-tests",
-                "--locked",
-                "--quiet",
-            ]),
-        ),
+        Tier::Unit => unit(),
         Tier::Netns => {
             debian::ensure_programs(&NETNS_PROGRAMS)?;
             target("netns", &[])
@@ -90,6 +81,13 @@ fn run_tier(tier: Tier) -> anyhow::Result<()> {
         // What is skipped for want of a foreign program shall be seen.
         Tier::Interop => target("interop", &["--", "--show-output"]),
     }
+}
+
+fn unit() -> anyhow::Result<()> {
+    // The test harness tests itself.
+    debian::ensure_programs(&NETNS_PROGRAMS)?;
+    let scope = ["test", "--workspace", "--exclude", "isthmus-tests"];
+    step("unit tests", cargo().args(scope).args(["--locked", "--quiet"]))
 }
 
 fn lint() -> anyhow::Result<()> {
