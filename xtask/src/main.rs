@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            process::complain(&format!("error: {error:#}"));
+            process::say(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

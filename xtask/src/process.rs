@@ -17,15 +17,10 @@ pub(crate) fn repository() -> PathBuf {
         .to_owned()
 }
 
-/// Prints a line of progress.
+/// Prints a line of progress, or of what went wrong.
 #[expect(clippy::print_stderr, reason = "progress is for people")]
 pub(crate) fn say(line: &str) {
     eprintln!("{line}");
-}
-
-/// Prints a line that says what went wrong.
-pub(crate) fn complain(line: &str) {
-    say(line);
 }
 
 /// `cargo` as it runs us, in the repository's root.

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 
-use crate::process::{complain, repository, say};
+use crate::process::{repository, say};
 
 mod arrows;
 mod manifests;
@@ -26,7 +26,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     complaints.extend(markdown::check(&root)?);
     complaints.extend(security::check(&root)?);
     for complaint in &complaints {
-        complain(complaint);
+        say(complaint);
     }
     if !complaints.is_empty() {
         bail!("tidy: {} complaints", complaints.len());
