@@ -28,7 +28,7 @@ fn exposed_service_gets_its_objects_with_the_operators_own_rights() {
     let secret = scene.get("secret", "isthmus", &format!("{name}-0"));
     let config = decoded(&secret, "isthmus.json");
     let expected =
-        r#"{"version":1,"mode":{"ingress":{"clusterIP":"10.96.7.1","ports":[{"protocol":"TCP","port":80}]}}}"#;
+        r#"{"version":1,"mode":{"ingress":{"clusterIPs":["10.96.7.1"],"ports":[{"protocol":"TCP","port":80}]}}}"#;
     assert_eq!(config, expected);
     assert!(decoded(&secret, "cap-107.hujson").contains(r#""AuthKey":"tskey-auth-"#));
 

@@ -28,6 +28,39 @@ pub struct ProxyStatus {
     /// Why the newest config is not in place: one line for the user, with the next step and without secrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Which way the packets of each family take through the proxy. Empty until rules are in place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub carries: Vec<Carried>,
+}
+
+/// Which way one address family takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Carried {
+    /// The family, at the target.
+    pub family: Family,
+    /// The way.
+    pub path: Path,
+}
+
+/// An address family, as Services spell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Family {
+    /// IPv4
+    #[serde(rename = "IPv4")]
+    V4,
+    /// IPv6
+    #[serde(rename = "IPv6")]
+    V6,
+}
+
+/// A way through the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Path {
+    /// The kernel forwards packets by the rules of the proxy.
+    Kernel,
+    /// The proxy copies between two sockets, where the kernel cannot forward.
+    Relay,
 }
 
 impl ProxyStatus {
@@ -38,6 +71,7 @@ impl ProxyStatus {
             pod_uid: pod_uid.into(),
             applied,
             problem,
+            carries: Vec::new(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use isthmus_contract::proxy_config::{self, ProxyConfig};
+use isthmus_contract::proxy_config::{self, EgressTarget, IngressTarget, ProxyConfig};
 use thiserror::Error;
 
 use crate::rules::Protocol;
@@ -91,11 +91,20 @@ impl Mode {
     pub fn from_config(config: &ProxyConfig) -> Result<Self, ModeError> {
         Ok(match &config.mode {
             proxy_config::Mode::Ingress(ingress) => Self::Ingress(Ingress {
-                target: check_target(ingress.cluster_ip)?,
-                ports: IngressPorts::Listed(ingress.ports.iter().map(|p| (p.protocol.into(), p.port)).collect()),
+                target: match &ingress.target {
+                    IngressTarget::ClusterIps(ips) => check_target(ips[0])?,
+                    IngressTarget::DnsName(name) => return Err(ModeError::NotAnAddress { text: name.clone() }),
+                },
+                ports: match &ingress.ports {
+                    None => IngressPorts::All,
+                    Some(ports) => IngressPorts::Listed(ports.iter().map(|p| (p.protocol.into(), p.port)).collect()),
+                },
             }),
             proxy_config::Mode::Egress(egress) => Self::Egress(Egress {
-                target: Some(check_target(egress.target_ip)?),
+                target: Some(match &egress.target {
+                    EgressTarget::Ip(ip) => check_target(*ip)?,
+                    EgressTarget::Fqdn(name) => return Err(ModeError::NotAnAddress { text: name.clone() }),
+                }),
             }),
         })
     }

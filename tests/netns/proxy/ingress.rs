@@ -19,7 +19,7 @@ fn web_and_dns() -> Mode {
             port: 53,
         },
     ];
-    Mode::from_config(&ProxyConfig::ingress(address(SERVICE), ports)).unwrap()
+    Mode::from_config(&ProxyConfig::ingress(vec![address(SERVICE)], ports)).unwrap()
 }
 
 fn all_ports() -> Mode {

@@ -29,7 +29,7 @@ fn to_service(ports: &[u16]) -> Mode {
             port: *port,
         })
         .collect();
-    Mode::from_config(&ProxyConfig::ingress(address(SERVICE), ports)).unwrap()
+    Mode::from_config(&ProxyConfig::ingress(vec![address(SERVICE)], ports)).unwrap()
 }
 
 /// Opens a connection from the peer to port 80 of the Service and keeps it.
@@ -147,7 +147,7 @@ fn mid_stream_segment_is_reset_not_forwarded() {
         protocol: Protocol::Tcp,
         port: 80,
     };
-    let moved = Mode::from_config(&ProxyConfig::ingress(address("10.96.0.8"), vec![port])).unwrap();
+    let moved = Mode::from_config(&ProxyConfig::ingress(vec![address("10.96.0.8")], vec![port])).unwrap();
     topology.apply(&Topology::plan(moved));
     held.client.write_all(b"mid-stream").unwrap();
     held.client.set_read_timeout(Some(wait::PATIENCE)).unwrap();

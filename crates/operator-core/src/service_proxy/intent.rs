@@ -59,7 +59,9 @@ impl Wanted {
     /// The document that tells the proxy.
     pub fn proxy_config(&self) -> ProxyConfig {
         match &self.direction {
-            Direction::Ingress { cluster_ip, ports } => ProxyConfig::ingress(IpAddr::V4(*cluster_ip), ports.clone()),
+            Direction::Ingress { cluster_ip, ports } => {
+                ProxyConfig::ingress(vec![IpAddr::V4(*cluster_ip)], ports.clone())
+            }
             Direction::Egress { target } => ProxyConfig::egress(IpAddr::V4(*target)),
         }
     }

@@ -35,7 +35,7 @@ pub(crate) fn listed_ingress() -> Mode {
         port(ConfigProtocol::Udp, 53),
         port(ConfigProtocol::Tcp, 443),
     ];
-    Mode::from_config(&ProxyConfig::ingress(address("10.96.0.7"), ports)).unwrap()
+    Mode::from_config(&ProxyConfig::ingress(vec![address("10.96.0.7")], ports)).unwrap()
 }
 
 fn ingress_flow(port: u16, target: &str) -> Flow {

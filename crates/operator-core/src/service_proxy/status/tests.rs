@@ -72,7 +72,7 @@ fn each_missing_piece_is_named_from_the_outside_in() {
 fn ready_pod_with_another_target_is_not_there_yet() {
     let mut input = settled();
     come_up(&mut input, &ingress_wanted());
-    let other = ProxyConfig::ingress([10, 96, 9, 9].into(), Vec::new());
+    let other = ProxyConfig::ingress(vec![[10, 96, 9, 9].into()], Vec::new());
     report(
         &mut input,
         secret_key::PROXY_STATUS,
