@@ -10,6 +10,7 @@ mod flow;
 mod mode;
 mod plan;
 mod publication;
+mod relay;
 mod routes;
 mod rules;
 mod settings;
@@ -20,6 +21,7 @@ pub use flow::{Flow, FlowEnd};
 pub use mode::{Egress, Ingress, IngressPorts, Mode, ModeError};
 pub use plan::{Plan, ReservedPorts, TUN_NAME, TailnetAddresses, Tun};
 pub use publication::{Device, Publication};
+pub use relay::{RelayListeners, RelayPlan, RelayPorts, RelayRoute, RelayedPorts};
 pub use routes::{
     DeviceSetting, Family, PolicyRule, RoutePlan, Selector, Setting, TABLE, TableRoute, TableRouteKind, WhichDevice,
 };

@@ -10,6 +10,7 @@ mod link_changes;
 mod nftables;
 mod preflight;
 mod publisher;
+mod relay;
 mod routes;
 mod run;
 
@@ -17,5 +18,6 @@ pub use kernel::{Kernel, KernelError};
 pub use kube_state::SecretStore;
 pub use nftables::{NftablesError, PacketFilter};
 pub use preflight::{PreflightError, check_rights};
+pub use relay::{Relay, RelayError, RelayLimits, RelayMetrics};
 pub use routes::{Routed, RoutesError, Routing};
 pub use run::{ProxyError, run};
