@@ -34,6 +34,10 @@ pub(crate) struct Arguments {
     /// Relays as a JSON DERP map. Without it, clients are told of one that does not exist and reach each other only directly.
     #[arg(long, value_name = "FILE")]
     derp_map: Option<PathBuf>,
+    /// Policy as HuJSON: who may give which tag, who may reach what. It replaces the one in the state; without any,
+    /// everybody may reach everybody.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// OAuth client of the API, and the file that holds its secret.
     #[arg(long, value_name = "ID:SECRET-FILE")]
     oauth_client: Option<OauthClientArg>,
@@ -109,6 +113,10 @@ fn config(args: Arguments) -> anyhow::Result<Config> {
         }
         None => unreachable_derp_map(),
     };
+    let policy = args
+        .policy
+        .as_deref()
+        .map(|path| fs::read_to_string(path).with_context(|| format!("read policy {}", path.display())));
     let tags: BTreeSet<String> = args.oauth_tags.into_iter().collect();
     let client = match (&args.oauth_client, &args.credentials_out) {
         (Some(given), _) => Some(given_client(given)?),
@@ -125,6 +133,7 @@ fn config(args: Arguments) -> anyhow::Result<Config> {
         domain,
         state_file: args.state,
         derp_map,
+        policy: policy.transpose()?,
         oauth_clients: oauth_clients.collect(),
         ..Config::default()
     })

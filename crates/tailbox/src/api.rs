@@ -1,12 +1,14 @@
-//! The management API, version 2: OAuth tokens, keys, devices.
+//! The management API, version 2: OAuth tokens, keys, devices, the policy.
 //!
 //! Errors are JSON objects with a `message`; callers go by the status. What this server does not have answers 404 in
 //! the same form, so that callers can tell "no such feature" from a broken server.
 
 mod access;
 mod devices;
+mod edits;
 mod error;
 mod keys;
+mod policy;
 mod token;
 
 use std::sync::Arc;
@@ -28,6 +30,15 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         )
         .route("/api/v2/tailnet/{tailnet}/devices", get(devices::list))
         .route("/api/v2/device/{id}", get(devices::read).delete(devices::delete))
+        .route("/api/v2/device/{id}/tags", post(edits::tags))
+        .route("/api/v2/device/{id}/name", post(edits::name))
+        .route("/api/v2/device/{id}/key", post(edits::key))
+        .route("/api/v2/device/{id}/expire", post(edits::expire))
+        .route(
+            "/api/v2/device/{id}/routes",
+            get(edits::read_routes).post(edits::set_routes),
+        )
+        .route("/api/v2/tailnet/{tailnet}/acl", get(policy::read).post(policy::write))
         .fallback(async || ApiError::not_found("there is no such path here"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .with_state(shared)

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use isthmus_runtime::Secret;
-use isthmus_tailnet_wire::control::{DerpMap, DerpNode, DerpRegion};
+use isthmus_tailnet_wire::control::{DerpMap, DerpNode, DerpRegion, DnsRecord};
 
 /// How a tailbox is set up. The default listens on a free port of the loopback address and keeps nothing.
 #[derive(Clone, Debug)]
@@ -19,6 +19,11 @@ pub struct Config {
     pub state_file: Option<PathBuf>,
     /// The relays that clients are told. Go clients do not come up without a region: see [`unreachable_derp_map`].
     pub derp_map: DerpMap,
+    /// The policy as HuJSON; it takes the place of the one in the state. `None` leaves that one, and when there is none,
+    /// everybody may reach everybody.
+    pub policy: Option<String>,
+    /// DNS records that nodes are told beside the names of nodes.
+    pub extra_records: Vec<DnsRecord>,
     /// OAuth clients that exist from the start.
     pub oauth_clients: Vec<OauthClientConfig>,
     /// How long an access token lives.
@@ -47,6 +52,8 @@ impl Default for Config {
             domain: "tail.internal".to_owned(),
             state_file: None,
             derp_map: unreachable_derp_map(),
+            policy: None,
+            extra_records: Vec::new(),
             oauth_clients: Vec::new(),
             token_lifetime: Duration::from_hours(1),
             ephemeral_grace: Duration::from_mins(2),

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Config, OauthClientConfig};
 use crate::credentials::new_credential;
 use crate::outer;
+use crate::policy::{Policy, PolicyError};
 use crate::shared::{CommitError, Shared};
 use crate::state::{AuthKeySpec, ClientSpec, Node, SecretHash};
 use crate::store::{Store, StoreError};
@@ -39,9 +40,12 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    /// The clients of the configuration cannot be stored.
-    #[error("store the OAuth clients of the configuration")]
-    Clients(#[source] CommitError),
+    /// The policy of the configuration is none.
+    #[error(transparent)]
+    Policy(PolicyError),
+    /// The clients or the policy of the configuration cannot be stored.
+    #[error("store the clients and the policy of the configuration")]
+    Configuration(#[source] CommitError),
 }
 
 /// A running tailbox. Dropping it ends the process's part in all connections, but waits for nothing: see
@@ -65,8 +69,12 @@ impl Tailbox {
         let listener = TcpListener::bind(address).await.map_err(listen_error)?;
         let local_addr = listener.local_addr().map_err(listen_error)?;
         let clients = config.oauth_clients.clone();
+        let policy = config.policy.clone().map(Policy::try_from).transpose();
+        let policy = policy.map_err(StartError::Policy)?.map(Arc::new);
         let shared = Shared::new(config, store, state, Shutdown::new());
-        add_clients(&shared, clients).await.map_err(StartError::Clients)?;
+        configure(&shared, clients, policy)
+            .await
+            .map_err(StartError::Configuration)?;
         let server = tokio::spawn(serve(Arc::clone(&shared), listener));
         let tidier = tokio::spawn(tidy(Arc::clone(&shared)));
         Ok(Self {
@@ -170,10 +178,17 @@ async fn tidy(shared: Arc<Shared>) {
     }
 }
 
-/// Adds the clients of the configuration. Their tokens of an earlier run stay valid.
-async fn add_clients(shared: &Arc<Shared>, clients: Vec<OauthClientConfig>) -> Result<(), CommitError> {
+/// Adds the clients of the configuration, whose tokens of an earlier run stay valid, and its policy.
+async fn configure(
+    shared: &Arc<Shared>,
+    clients: Vec<OauthClientConfig>,
+    policy: Option<Arc<Policy>>,
+) -> Result<(), CommitError> {
     let now = Timestamp::now();
     let add = move |state: &mut crate::state::State| {
+        if policy.is_some() {
+            state.policy = policy;
+        }
         for client in clients {
             let created = state.clients.get(&client.id).map_or(now, |known| known.created);
             let spec = ClientSpec {

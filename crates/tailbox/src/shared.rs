@@ -43,6 +43,7 @@ impl Shared {
         let tailnet = Tailnet {
             domain: config.domain.clone(),
             derp_map: config.derp_map.clone(),
+            extra_records: config.extra_records.clone(),
         };
         Arc::new(Self {
             tailnet,
@@ -85,6 +86,7 @@ impl Shared {
             let before = shared.state();
             let mut after = State::clone(&before);
             let result = change(&mut after);
+            after.approve_announced(&before, &shared.tailnet);
             if after != *before {
                 store.save(&after).map_err(CommitError::Store)?;
                 *shared.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(after);

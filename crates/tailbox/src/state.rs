@@ -6,27 +6,34 @@
 mod addresses;
 mod auth_keys;
 mod credentials;
+mod edits;
 mod maps;
 mod names;
 mod nodes;
 mod oauth;
 mod presence;
 mod register;
+mod routes;
 mod session;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use isthmus_tailnet_wire::control::{DerpMap, NodeId};
+use isthmus_tailnet_wire::control::{DerpMap, DnsRecord, NodeId};
 use serde::{Deserialize, Serialize};
+
+use crate::policy::Policy;
 
 pub use auth_keys::{AuthKey, AuthKeySpec};
 pub(crate) use credentials::{Credential, SecretHash};
+pub(crate) use edits::{Edit, EditError};
 pub(crate) use maps::{MapContext, profile};
 pub use nodes::Node;
 pub(crate) use nodes::UnknownNode;
 pub(crate) use oauth::{Access, Caller, ClientSpec, OauthClient, OauthError, Scope, Token, TokenRequest};
 pub(crate) use presence::Presence;
 pub(crate) use register::Outcome;
+pub(crate) use routes::View;
 pub(crate) use session::MapSession;
 
 /// The user that untagged nodes belong to.
@@ -41,6 +48,8 @@ pub(crate) struct Tailnet {
     pub(crate) domain: String,
     /// The relays that clients are told.
     pub(crate) derp_map: DerpMap,
+    /// DNS records beside those of nodes.
+    pub(crate) extra_records: Vec<DnsRecord>,
 }
 
 /// All that a tailbox remembers, and the content of its snapshot file.
@@ -58,6 +67,9 @@ pub(crate) struct State {
     pub(crate) clients: BTreeMap<String, OauthClient>,
     /// Access tokens by id.
     pub(crate) tokens: BTreeMap<String, Token>,
+    /// Who may do what; without one, everybody may reach everybody.
+    #[serde(default)]
+    pub(crate) policy: Option<Arc<Policy>>,
 }
 
 #[cfg(test)]

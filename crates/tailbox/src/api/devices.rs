@@ -1,10 +1,12 @@
 //! Devices: the nodes of the tailnet.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Json;
 use http::HeaderMap;
+use ipnet::IpNet;
 use isthmus_tailnet_wire::control::NodeId;
 use isthmus_tailnet_wire::keys::{MachineKey, NodeKey};
 use isthmus_tailnet_wire::time::GoTime;
@@ -54,6 +56,8 @@ pub(super) struct Device {
     node_key: NodeKey,
     tailnet_lock_error: String,
     tailnet_lock_key: String,
+    advertised_routes: BTreeSet<IpNet>,
+    enabled_routes: BTreeSet<IpNet>,
 }
 
 impl Device {
@@ -69,8 +73,8 @@ impl Device {
             authorized: true,
             user: profile(node.user(), domain).login_name,
             tags: node.tags.clone(),
-            key_expiry_disabled: node.key_expiry.is_zero(),
-            expires: node.key_expiry,
+            key_expiry_disabled: node.expiry().is_zero(),
+            expires: node.expiry(),
             created: node.created,
             last_seen: if online {
                 now
@@ -88,6 +92,8 @@ impl Device {
             node_key: node.node_key,
             tailnet_lock_error: String::new(),
             tailnet_lock_key: String::new(),
+            advertised_routes: node.advertised(),
+            enabled_routes: node.approved.clone(),
         }
     }
 }
@@ -139,10 +145,10 @@ pub(super) async fn delete(
     }
 }
 
-fn find(shared: &Shared, id: &str) -> Result<NodeId, ApiError> {
+pub(super) fn find(shared: &Shared, id: &str) -> Result<NodeId, ApiError> {
     shared.state().find_device(id).ok_or_else(no_such_device)
 }
 
-fn no_such_device() -> ApiError {
+pub(super) fn no_such_device() -> ApiError {
     ApiError::not_found("there is no such device")
 }

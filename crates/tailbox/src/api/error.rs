@@ -50,6 +50,13 @@ impl ApiError {
         }
     }
 
+    pub(super) fn precondition_failed(message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::PRECONDITION_FAILED,
+            message: message.into(),
+        }
+    }
+
     pub(super) fn method_not_allowed() -> Self {
         Self {
             status: StatusCode::METHOD_NOT_ALLOWED,

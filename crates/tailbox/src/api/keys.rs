@@ -13,6 +13,7 @@ use super::access::{authorize, caller};
 use super::check_tailnet;
 use super::error::ApiError;
 use crate::credentials::new_credential;
+use crate::policy::is_tag;
 use crate::shared::Shared;
 use crate::state::{Access, AuthKeySpec, Caller, ClientSpec, Scope, SecretHash};
 use document::{Key, KeyRequest};
@@ -52,7 +53,7 @@ async fn create_auth_key(shared: &Arc<Shared>, caller: &Caller, request: KeyRequ
     if create.tags.is_empty() {
         return Err(ApiError::bad_request("a key made by an OAuth client must have tags"));
     }
-    check_tags(caller, &create.tags)?;
+    check_tags(shared, caller, &create.tags)?;
     if !(0..=LONGEST).contains(&request.expiry_seconds) {
         return Err(ApiError::bad_request(
             "expirySeconds must be from 0 (the default) to 7776000, which is 90 days",
@@ -76,7 +77,7 @@ async fn create_auth_key(shared: &Arc<Shared>, caller: &Caller, request: KeyRequ
 
 async fn create_client(shared: &Arc<Shared>, caller: &Caller, request: KeyRequest) -> Result<Json<Key>, ApiError> {
     require(caller, Scope::OauthKeys, Access::Write)?;
-    check_tags(caller, &request.tags)?;
+    check_tags(shared, caller, &request.tags)?;
     if let Some(scope) = caller.foreign_scope(&request.scopes) {
         return Err(ApiError::forbidden(format!(
             "the access token does not have the scope {scope} to give"
@@ -169,25 +170,19 @@ fn require(caller: &Caller, scope: Scope, access: Access) -> Result<(), ApiError
         .ok_or_else(|| ApiError::forbidden("the access token does not have the scope for this"))
 }
 
-fn check_tags(caller: &Caller, tags: &[String]) -> Result<(), ApiError> {
+/// Tags must be written as tags, and the caller and the policy must permit them.
+pub(super) fn check_tags(shared: &Shared, caller: &Caller, tags: &[String]) -> Result<(), ApiError> {
     if let Some(tag) = tags.iter().find(|tag| !is_tag(tag)) {
         return Err(ApiError::bad_request(format!(
             "{tag:?} is not a tag: write tag: and then letters, digits or -"
         )));
     }
-    match caller.foreign_tag(tags) {
-        Some(tag) => Err(ApiError::forbidden(format!(
-            "requested tag {tag} is not one that this OAuth client may give"
+    match shared.state().foreign_tag(caller, tags) {
+        Some(tag) => Err(ApiError::bad_request(format!(
+            "requested tags [{tag}] are invalid or not permitted"
         ))),
         None => Ok(()),
     }
-}
-
-fn is_tag(tag: &str) -> bool {
-    tag.strip_prefix("tag:").is_some_and(|name| {
-        name.starts_with(|c: char| c.is_ascii_alphabetic())
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-    })
 }
 
 fn no_such_key() -> ApiError {

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use isthmus_tailnet_wire::control::{
-    Debug, DnsConfig, FilterRule, MapResponse, NetPortRange, Node as WireNode, NodeId, PortRange, UserProfile,
+    CapMap, Debug, DnsConfig, FilterRule, MapResponse, NetPortRange, Node as WireNode, NodeId, PortRange, UserProfile,
 };
 use jiff::Timestamp;
 
-use super::{Node, OWNER, Presence, State, TAGGED, Tailnet, addresses};
+use super::{Node, OWNER, Presence, State, TAGGED, Tailnet, View, addresses};
+use crate::policy::{Policy, Subject};
 
 /// What a map is made from beside the state.
 #[derive(Clone, Copy, Debug)]
@@ -24,25 +26,43 @@ impl State {
     /// The full map of a node, or `None` when it is gone. An expired node sees no peers.
     pub(crate) fn full_map(&self, viewer: NodeId, context: MapContext<'_>) -> Option<MapResponse> {
         let viewer = self.nodes.get(&viewer)?;
-        let visible = |peer: &&Node| peer.id != viewer.id && peer.is_reachable() && !viewer.is_expired(context.now);
+        let view = View::new(self, context.tailnet);
+        let primaries = self.primaries(context.presence, context.now);
+        let me = view.subject(viewer);
+        let related = |peer: &Node| match self.policy.as_deref() {
+            Some(policy) => policy.relates(me, view.subject(peer)),
+            None => true,
+        };
+        let visible = |peer: &&Node| {
+            peer.id != viewer.id && peer.is_reachable() && !viewer.is_expired(context.now) && related(peer)
+        };
         let domain = &context.tailnet.domain;
+        let own = WireNode {
+            cap_map: self
+                .policy
+                .as_deref()
+                .map(|policy| attributes(policy, me))
+                .unwrap_or_default(),
+            ..wire_node(viewer, &viewer.routes(), &primaries, context)
+        };
         Some(MapResponse {
-            node: Some(wire_node(viewer, context)),
+            node: Some(own),
             derp_map: Some(context.tailnet.derp_map.clone()),
             peers: self
                 .nodes
                 .values()
                 .filter(visible)
-                .map(|peer| wire_node(peer, context))
+                .map(|peer| wire_node(peer, &primary_of(peer, &primaries), &primaries, context))
                 .collect(),
             dns_config: Some(DnsConfig {
                 domains: vec![domain.clone()],
                 proxied: true,
+                extra_records: context.tailnet.extra_records.clone(),
                 ..DnsConfig::default()
             }),
             domain: domain.clone(),
             collect_services: Some(false),
-            packet_filters: Some(BTreeMap::from([("base".to_owned(), Some(vec![allow_all()]))])),
+            packet_filters: Some(BTreeMap::from([("base".to_owned(), Some(self.filter_for(me, &view)))])),
             user_profiles: vec![profile(OWNER, domain), profile(TAGGED, domain)],
             // Clients of this server have no business with anybody's log service.
             debug: Some(Debug {
@@ -52,6 +72,27 @@ impl State {
             ..MapResponse::default()
         })
     }
+
+    fn filter_for(&self, node: Subject<'_>, view: &View<'_>) -> Vec<FilterRule> {
+        match self.policy.as_deref() {
+            Some(policy) => policy.filter_for(node, &view.all()),
+            None => vec![allow_all()],
+        }
+    }
+}
+
+fn attributes(policy: &Policy, node: Subject<'_>) -> CapMap {
+    policy
+        .attributes(node)
+        .into_iter()
+        .map(|name| (name.to_owned(), None))
+        .collect()
+}
+
+/// The routes that lead to this node.
+fn primary_of(node: &Node, primaries: &BTreeMap<IpNet, NodeId>) -> Vec<IpNet> {
+    let primary = |route: &IpNet| primaries.get(route) == Some(&node.id);
+    node.routes().into_iter().filter(primary).collect()
 }
 
 /// A user as nodes are told about it.
@@ -68,21 +109,25 @@ pub(crate) fn profile(user: i64, domain: &str) -> UserProfile {
     }
 }
 
-fn wire_node(node: &Node, context: MapContext<'_>) -> WireNode {
+/// A node as others are told about it, with the routes that its WireGuard peers may exchange with it. The node itself
+/// learns all that it may carry; others only those that lead to it.
+fn wire_node(node: &Node, routes: &[IpNet], primaries: &BTreeMap<IpNet, NodeId>, context: MapContext<'_>) -> WireNode {
     let online = context.presence.is_online(node.id);
     let last_seen = context.presence.left(node.id).unwrap_or(node.last_seen);
     let addresses = addresses::prefixes(node.address);
+    let allowed: Vec<IpNet> = addresses.iter().chain(routes).copied().collect();
     WireNode {
         id: node.id,
         stable_id: node.stable_id(),
         name: node.fqdn(&context.tailnet.domain),
         user: node.user(),
         key: node.node_key,
-        key_expiry: node.key_expiry,
+        key_expiry: node.expiry(),
         machine: node.machine,
         disco_key: node.disco_key,
-        addresses: addresses.clone().into(),
-        allowed_ips: Some(addresses.into()),
+        addresses: addresses.into(),
+        allowed_ips: Some(allowed.into()),
+        primary_routes: primary_of(node, primaries).into(),
         endpoints: node.endpoints.clone().into(),
         legacy_derp: if node.home_derp == 0 {
             String::new()

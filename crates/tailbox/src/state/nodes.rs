@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use ipnet::IpNet;
 use isthmus_tailnet_wire::control::{CapabilityVersion, Hostinfo, MapRequest, NodeId};
 use isthmus_tailnet_wire::keys::{DiscoKey, MachineKey, NodeKey};
 use isthmus_tailnet_wire::time::GoTime;
@@ -38,12 +39,21 @@ pub struct Node {
     pub created: Timestamp,
     /// When its key expires; zero for never.
     pub key_expiry: GoTime,
+    /// Whether its key is valid beyond that time.
+    #[serde(default)]
+    pub expiry_disabled: bool,
+    /// The routes that it may carry when it offers them.
+    #[serde(default)]
+    pub approved: BTreeSet<IpNet>,
     /// When it was last known to be connected.
     pub last_seen: Timestamp,
     /// The label it wants, from its host name.
     pub(super) wanted_label: String,
     /// The label it has.
     pub(super) label: String,
+    /// Whether the label was given by the API and does not follow the host name.
+    #[serde(default)]
+    pub(super) is_label_given: bool,
     /// Its distance from the start of the address ranges.
     pub(super) address: u32,
 }
@@ -79,9 +89,34 @@ impl Node {
         if self.tags.is_empty() { OWNER } else { TAGGED }
     }
 
+    /// When its key expires in fact; zero for never.
+    pub fn expiry(&self) -> GoTime {
+        if self.expiry_disabled {
+            GoTime::ZERO
+        } else {
+            self.key_expiry
+        }
+    }
+
     /// Whether its key is expired.
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.key_expiry.0.is_some_and(|expiry| expiry <= now)
+        self.expiry().0.is_some_and(|expiry| expiry <= now)
+    }
+
+    /// Ends its key's life, also that of a key that would live for ever.
+    pub(super) fn expire(&mut self, now: Timestamp) {
+        self.expiry_disabled = false;
+        self.key_expiry = now.into();
+    }
+
+    /// The routes that it offers.
+    pub fn advertised(&self) -> BTreeSet<IpNet> {
+        self.hostinfo.routable_ips.iter().map(IpNet::trunc).collect()
+    }
+
+    /// The routes that it offers and may carry.
+    pub fn routes(&self) -> Vec<IpNet> {
+        self.advertised().intersection(&self.approved).copied().collect()
     }
 
     /// Whether peers could reach it. Peers see a node only then: a client that learns a peer without a path sends its
@@ -129,8 +164,10 @@ impl State {
     /// Takes over a node's host info, and renames the node when its host name changed.
     pub(super) fn update_hostinfo(&mut self, id: NodeId, hostinfo: &Hostinfo) {
         let wanted = names::wanted_label(&hostinfo.hostname);
-        let renamed = self.nodes.get(&id).is_some_and(|node| node.wanted_label != wanted);
-        let label = renamed.then(|| self.free_label(&wanted, id));
+        let renamed = self.nodes.get(&id).filter(|node| node.wanted_label != wanted);
+        let label = renamed
+            .filter(|node| !node.is_label_given)
+            .map(|_| self.free_label(&wanted, id));
         let Some(node) = self.nodes.get_mut(&id) else {
             return;
         };
@@ -141,8 +178,9 @@ impl State {
             net_info: None,
             ..hostinfo.clone()
         };
+        node.wanted_label = wanted;
         if let Some(label) = label {
-            (node.wanted_label, node.label) = (wanted, label);
+            node.label = label;
         }
     }
 

@@ -25,6 +25,10 @@ pub(crate) enum Scope {
     OauthKeys,
     /// Devices.
     Devices,
+    /// Routes of devices.
+    Routes,
+    /// The policy.
+    PolicyFile,
 }
 
 impl Scope {
@@ -34,6 +38,8 @@ impl Scope {
             Self::AuthKeys => &["all", "auth_keys"],
             Self::OauthKeys => &["all", "oauth_keys"],
             Self::Devices => &["all", "devices", "devices:core"],
+            Self::Routes => &["all", "devices", "devices:core", "devices:routes"],
+            Self::PolicyFile => &["all", "policy_file"],
         }
     }
 
@@ -112,11 +118,6 @@ impl Caller {
         scope.is_granted(&self.scopes, access)
     }
 
-    /// The first of these tags that the caller may not give.
-    pub(crate) fn foreign_tag<'a>(&self, tags: &'a [String]) -> Option<&'a String> {
-        tags.iter().find(|tag| !self.tags.contains(*tag))
-    }
-
     /// The first of these scopes that the caller does not have itself and so may not give.
     pub(crate) fn foreign_scope<'a>(&self, scopes: &'a [String]) -> Option<&'a String> {
         scopes.iter().find(|scope| !has_scope(&self.scopes, scope))
@@ -173,6 +174,15 @@ impl State {
         self.tokens.retain(|_, token| now < token.expires);
         self.tokens.insert(credential.id.clone(), token);
         Ok(granted)
+    }
+
+    /// The first of these tags that a caller may not give: with a policy, one that neither it nor its tags own; without
+    /// one, any that it does not have itself.
+    pub(crate) fn foreign_tag<'a>(&self, caller: &Caller, tags: &'a [String]) -> Option<&'a String> {
+        match &self.policy {
+            Some(policy) => policy.foreign_tag(tags, &caller.tags),
+            None => tags.iter().find(|tag| !caller.tags.contains(*tag)),
+        }
     }
 
     /// Who holds this access token; `None` for one that is unknown or expired.

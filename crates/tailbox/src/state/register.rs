@@ -1,5 +1,7 @@
 //! Registration: who may join, as which node.
 
+use std::collections::BTreeSet;
+
 use isthmus_tailnet_wire::control::{NodeId, RegisterRequest};
 use isthmus_tailnet_wire::keys::{DiscoKey, MachineKey};
 use isthmus_tailnet_wire::time::GoTime;
@@ -159,6 +161,7 @@ impl State {
         if let Some(node) = self.nodes.get_mut(&id) {
             node.ephemeral = key.ephemeral || request.ephemeral;
             node.key_expiry = key_expiry(&key, request, now);
+            node.expiry_disabled = false;
             node.tags = key.tags;
         }
         self.renew(id, request);
@@ -182,6 +185,9 @@ impl State {
             ephemeral: false,
             created: now,
             key_expiry: GoTime::ZERO,
+            expiry_disabled: false,
+            approved: BTreeSet::new(),
+            is_label_given: false,
             last_seen: now,
             label: self.free_label(&wanted_label, id),
             wanted_label,
@@ -199,7 +205,7 @@ impl State {
         if node.ephemeral {
             self.remove_node(id);
         } else {
-            node.key_expiry = now.into();
+            node.expire(now);
         }
     }
 }

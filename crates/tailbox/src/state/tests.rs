@@ -60,6 +60,7 @@ impl Fixture {
         let tailnet = Tailnet {
             domain: "tail.internal".into(),
             derp_map: DerpMap::default(),
+            extra_records: Vec::new(),
         };
         let presence = Presence::default();
         self.state

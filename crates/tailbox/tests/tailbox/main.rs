@@ -5,6 +5,8 @@ mod api;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod edits;
+#[cfg(test)]
 mod http_call;
 #[cfg(test)]
 mod join;

@@ -1,0 +1,80 @@
+//! Routes of subnet routers, and the nodes as a policy sees them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use isthmus_tailnet_wire::control::NodeId;
+use jiff::Timestamp;
+
+use super::{Node, OWNER, Presence, State, Tailnet, profile};
+use crate::policy::Subject;
+
+/// The nodes of a state as a policy sees them.
+pub(crate) struct View<'a> {
+    nodes: &'a BTreeMap<NodeId, Node>,
+    routes: BTreeMap<NodeId, Vec<IpNet>>,
+    owner: String,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(state: &'a State, tailnet: &Tailnet) -> Self {
+        Self {
+            nodes: &state.nodes,
+            routes: state.nodes.values().map(|node| (node.id, node.routes())).collect(),
+            owner: profile(OWNER, &tailnet.domain).login_name,
+        }
+    }
+
+    /// One node.
+    pub(crate) fn subject<'b>(&'b self, node: &'b Node) -> Subject<'b> {
+        Subject {
+            tags: &node.tags,
+            user: &self.owner,
+            addresses: [IpAddr::V4(node.v4()), IpAddr::V6(node.v6())],
+            routes: self.routes.get(&node.id).map_or(&[], Vec::as_slice),
+        }
+    }
+
+    /// All nodes.
+    pub(crate) fn all(&self) -> Vec<Subject<'_>> {
+        self.nodes.values().map(|node| self.subject(node)).collect()
+    }
+}
+
+impl State {
+    /// The node to which each route leads: of those that carry it, one that is online before others, then the one with
+    /// the lowest number.
+    pub(crate) fn primaries(&self, presence: &Presence, now: Timestamp) -> BTreeMap<IpNet, NodeId> {
+        let mut carriers: Vec<&Node> = self.nodes.values().filter(|node| !node.is_expired(now)).collect();
+        carriers.sort_by_key(|node| (!presence.is_online(node.id), node.id));
+        let mut primaries = BTreeMap::new();
+        for node in carriers {
+            for route in node.routes() {
+                primaries.entry(route).or_insert(node.id);
+            }
+        }
+        primaries
+    }
+
+    /// Approves the routes that nodes offer now and did not `before`, as far as the policy says so. What was decided by
+    /// hand about other routes stays.
+    pub(crate) fn approve_announced(&mut self, before: &Self, tailnet: &Tailnet) {
+        let Some(policy) = self.policy.clone() else { return };
+        let mut approved: Vec<(NodeId, BTreeSet<IpNet>)> = Vec::new();
+        let view = View::new(self, tailnet);
+        for node in self.nodes.values() {
+            let known = before.nodes.get(&node.id).map(Node::advertised).unwrap_or_default();
+            let mut routes = node.advertised();
+            routes.retain(|route| !known.contains(route) && policy.approves(*route, view.subject(node)));
+            if !routes.is_empty() {
+                approved.push((node.id, routes));
+            }
+        }
+        for (id, routes) in approved {
+            if let Some(node) = self.nodes.get_mut(&id) {
+                node.approved.extend(routes);
+            }
+        }
+    }
+}
