@@ -95,6 +95,11 @@ impl ProxyConfig {
         Self::ingress_to(IngressTarget::ClusterIps(cluster_ips), Some(ports))
     }
 
+    /// A proxy that exposes every port of the Service at `cluster_ips`.
+    pub fn ingress_to_every_port(cluster_ips: Vec<IpAddr>) -> Self {
+        Self::ingress_to(IngressTarget::ClusterIps(cluster_ips), None)
+    }
+
     /// A proxy that exposes what `dns_name` resolves to; `None` for every port.
     pub fn ingress_to_name(dns_name: impl Into<String>, ports: Option<Vec<Port>>) -> Self {
         Self::ingress_to(IngressTarget::DnsName(dns_name.into()), ports)

@@ -1,9 +1,9 @@
 //! What a proxy does with its configuration: rule plan, route plan, and what a change requires. Pure.
 //!
-//! The way of the data: [`Settings`] (environment, read once) and a configuration document give a [`Mode`]; the mode
-//! and what the tailnet node says of itself give a [`Plan`]; the plan gives the whole [`RulePlan`] and [`RoutePlan`]
-//! and says of any tracked flow whether it may live on ([`Plan::admits`]). Nothing here is patched: every change
-//! derives everything anew.
+//! The way of the data: the configuration comes from [`Settings`] (environment, read once) or a document. With what its
+//! names lead to now it gives a [`Mode`]; the mode and what the tailnet node says of itself give a [`Plan`]; the plan
+//! gives the whole [`RulePlan`] and [`RoutePlan`] and says of any tracked flow whether it may live on
+//! ([`Plan::admits`]). Nothing here is patched: every change derives everything anew.
 
 mod documents;
 mod flow;
@@ -18,16 +18,16 @@ mod versioned_config;
 
 pub use documents::{Configuration, DocumentError, Documents, Sources};
 pub use flow::{Flow, FlowEnd};
-pub use mode::{Egress, Ingress, IngressPorts, Mode, ModeError};
-pub use plan::{Plan, ReservedPorts, TUN_NAME, TailnetAddresses, Tun};
+pub use mode::{Egress, Ingress, IngressPorts, Mode, ModeError, TargetName};
+pub use plan::{Path, Paths, Plan, ReservedPorts, TUN_NAME, TailnetAddresses, Tun, Way};
 pub use publication::{Device, Publication};
 pub use relay::{RelayListeners, RelayPlan, RelayPorts, RelayRoute, RelayedPorts};
 pub use routes::{
     DeviceSetting, Family, PolicyRule, RoutePlan, Selector, Setting, TABLE, TableRoute, TableRouteKind, WhichDevice,
 };
 pub use rules::{
-    Action, BaseChain, Chain, ChainType, Direction, Element, Hook, MARK_FROM_TAILNET, MARK_TO_TAILNET, Map, Match,
-    Protocol, Rule, RulePlan, TABLE_NAME, TRACK_EGRESS, TRACK_INGRESS,
+    Action, BaseChain, Chain, ChainType, Direction, Hook, MARK_FROM_TAILNET, MARK_TO_TAILNET, Match, PortSet, Protocol,
+    Rule, RulePlan, TABLE_NAME, TRACK_EGRESS, TRACK_INGRESS,
 };
 pub use settings::{Login, LoginSource, PodIdentity, Settings, SettingsError, SettingsProblem};
 pub use versioned_config::{

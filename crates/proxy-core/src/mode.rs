@@ -1,4 +1,4 @@
-//! What a proxy is told to carry.
+//! What a proxy is told to carry, with the names in it resolved.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,22 +13,23 @@ use crate::rules::Protocol;
 pub enum Mode {
     /// Nothing: both sides are closed. The state before the first configuration.
     Closed,
-    /// From the tailnet to one address in the cluster.
+    /// From the tailnet to addresses in the cluster, or that the cluster reaches.
     Ingress(Ingress),
-    /// From the cluster to one device of the tailnet.
+    /// From the cluster to a device of the tailnet.
     Egress(Egress),
 }
 
-/// A target in the cluster.
+/// A target that the cluster reaches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ingress {
-    /// The cluster address, usually a ClusterIP.
-    pub target: IpAddr,
+    /// Its addresses: a ClusterIP of each family, or what a name resolves to. Each new flow goes to one of its family,
+    /// chosen at random. Without any, nothing passes.
+    pub targets: BTreeSet<IpAddr>,
     /// What of it is reached.
     pub ports: IngressPorts,
 }
 
-/// Which ports of a cluster address the tailnet reaches.
+/// Which ports of a target the tailnet reaches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IngressPorts {
     /// Every port of every protocol but ICMP, which the proxy itself answers.
@@ -40,8 +41,17 @@ pub enum IngressPorts {
 /// A target on the tailnet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Egress {
-    /// Its tailnet address. Without one every connection is refused, so that clients fail at once.
-    pub target: Option<IpAddr>,
+    /// Its addresses. A family without any is refused at once, so that clients do not wait.
+    pub targets: BTreeSet<IpAddr>,
+}
+
+/// A name that a proxy follows: what it leads to may change at any time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetName {
+    /// A name that the cluster's DNS resolves, without the final dot.
+    Dns(String),
+    /// A name of the network map, in lower case and without the final dot.
+    Tailnet(String),
 }
 
 /// Why an address cannot be a target.
@@ -69,44 +79,75 @@ pub(crate) fn parse_target(text: &str) -> Result<IpAddr, ModeError> {
         .trim()
         .parse()
         .map_err(|_| ModeError::NotAnAddress { text: text.to_owned() })?;
-    check_target(address)
+    check_target(address).map(|()| address)
 }
 
-fn check_target(address: IpAddr) -> Result<IpAddr, ModeError> {
-    let kind = match address {
-        _ if address.is_unspecified() => "unspecified",
-        _ if address.is_loopback() => "loopback",
-        _ if address.is_multicast() => "multicast",
-        IpAddr::V4(v4) if v4.is_link_local() => "link-local",
-        IpAddr::V4(v4) if v4.is_broadcast() => "broadcast",
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => "link-local",
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => "an IPv4 address written as IPv6",
-        IpAddr::V4(_) | IpAddr::V6(_) => return Ok(address),
-    };
-    Err(ModeError::Unreachable { address, kind })
+fn check_target(address: IpAddr) -> Result<(), ModeError> {
+    unreachable_kind(address).map_or(Ok(()), |kind| Err(ModeError::Unreachable { address, kind }))
+}
+
+/// What makes an address none that a Pod could be sent to; nothing for all others.
+pub(crate) fn unreachable_kind(address: IpAddr) -> Option<&'static str> {
+    match address {
+        _ if address.is_unspecified() => Some("unspecified"),
+        _ if address.is_loopback() => Some("loopback"),
+        _ if address.is_multicast() => Some("multicast"),
+        IpAddr::V4(v4) if v4.is_link_local() => Some("link-local"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("broadcast"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("link-local"),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("an IPv4 address written as IPv6"),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    }
+}
+
+impl TargetName {
+    /// The name that a configuration leads to; nothing when it leads to addresses.
+    pub fn of(config: &ProxyConfig) -> Option<Self> {
+        match &config.mode {
+            proxy_config::Mode::Ingress(ingress) => match &ingress.target {
+                IngressTarget::DnsName(name) => Some(Self::Dns(name.clone())),
+                IngressTarget::ClusterIps(_) => None,
+            },
+            proxy_config::Mode::Egress(egress) => match &egress.target {
+                EgressTarget::Fqdn(name) => Some(Self::Tailnet(name.clone())),
+                EgressTarget::Ip(_) => None,
+            },
+        }
+    }
 }
 
 impl Mode {
-    /// The mode that a configuration document asks for.
-    pub fn from_config(config: &ProxyConfig) -> Result<Self, ModeError> {
+    /// The mode that a configuration asks for. When it leads to a name, `named` are the addresses that the name has now
+    /// and that may be used; else they do not matter.
+    pub fn from_config(config: &ProxyConfig, named: &BTreeSet<IpAddr>) -> Result<Self, ModeError> {
         Ok(match &config.mode {
-            proxy_config::Mode::Ingress(ingress) => Self::Ingress(Ingress {
-                target: match &ingress.target {
-                    IngressTarget::ClusterIps(ips) => check_target(ips[0])?,
-                    IngressTarget::DnsName(name) => return Err(ModeError::NotAnAddress { text: name.clone() }),
-                },
-                ports: match &ingress.ports {
-                    None => IngressPorts::All,
-                    Some(ports) => IngressPorts::Listed(ports.iter().map(|p| (p.protocol.into(), p.port)).collect()),
-                },
-            }),
-            proxy_config::Mode::Egress(egress) => Self::Egress(Egress {
-                target: Some(match &egress.target {
-                    EgressTarget::Ip(ip) => check_target(*ip)?,
-                    EgressTarget::Fqdn(name) => return Err(ModeError::NotAnAddress { text: name.clone() }),
-                }),
+            proxy_config::Mode::Ingress(ingress) => {
+                let targets = match &ingress.target {
+                    IngressTarget::ClusterIps(ips) => given(ips)?,
+                    IngressTarget::DnsName(_) => named.clone(),
+                };
+                let listed = |ports: &Vec<proxy_config::Port>| {
+                    IngressPorts::Listed(ports.iter().map(|p| (p.protocol.into(), p.port)).collect())
+                };
+                Self::ingress_to(targets, ingress.ports.as_ref().map_or(IngressPorts::All, listed))
+            }
+            proxy_config::Mode::Egress(egress) => Self::egress_to(match &egress.target {
+                EgressTarget::Ip(ip) => given(&[*ip])?,
+                EgressTarget::Fqdn(_) => named.clone(),
             }),
         })
+    }
+
+    /// From the tailnet to these addresses.
+    pub fn ingress_to(targets: impl IntoIterator<Item = IpAddr>, ports: IngressPorts) -> Self {
+        let targets = targets.into_iter().collect();
+        Self::Ingress(Ingress { targets, ports })
+    }
+
+    /// From the cluster to these addresses on the tailnet, every port.
+    pub fn egress_to(targets: impl IntoIterator<Item = IpAddr>) -> Self {
+        let targets = targets.into_iter().collect();
+        Self::Egress(Egress { targets })
     }
 
     /// One word for logs.
@@ -118,25 +159,33 @@ impl Mode {
         }
     }
 
-    /// A mode that sends every port to `text`, as `TS_DEST_IP` asks for.
-    pub fn ingress_to_all_ports(text: &str) -> Result<Self, ModeError> {
-        Ok(Self::Ingress(Ingress {
-            target: parse_target(text)?,
-            ports: IngressPorts::All,
-        }))
+    /// Where this mode leads.
+    pub fn targets(&self) -> impl Iterator<Item = IpAddr> {
+        let targets = match self {
+            Self::Closed => None,
+            Self::Ingress(ingress) => Some(&ingress.targets),
+            Self::Egress(egress) => Some(&egress.targets),
+        };
+        targets.into_iter().flatten().copied()
     }
+}
 
-    /// A mode that sends every port to `text` on the tailnet, as `TS_TAILNET_TARGET_IP` asks for.
-    pub fn egress_to(text: &str) -> Result<Self, ModeError> {
-        Ok(Self::Egress(Egress {
-            target: Some(parse_target(text)?),
-        }))
-    }
+/// Addresses that somebody wrote down.
+fn given(addresses: &[IpAddr]) -> Result<BTreeSet<IpAddr>, ModeError> {
+    addresses
+        .iter()
+        .map(|address| check_target(*address).map(|()| *address))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Mode;
+    use std::collections::BTreeSet;
+
+    use isthmus_contract::proxy_config::{Port, Protocol, ProxyConfig};
+
+    use super::{IngressPorts, Mode, TargetName, parse_target};
+    use crate::plan::tests::address;
 
     #[test]
     fn target_is_refused_when_it_points_into_the_pod_or_at_nobody() {
@@ -149,15 +198,50 @@ mod tests {
             "fe80::1",
             "::ffff:10.0.0.1",
         ] {
-            let error = Mode::ingress_to_all_ports(text).unwrap_err().to_string();
+            let error = parse_target(text).unwrap_err().to_string();
             assert!(error.contains(text), "{error}");
+            let config = ProxyConfig::egress(address(text));
+            assert!(Mode::from_config(&config, &BTreeSet::new()).is_err());
         }
-        assert!(
-            Mode::egress_to("web.example")
-                .unwrap_err()
-                .to_string()
-                .contains("write an IP address")
+        let error = parse_target("web.example").unwrap_err().to_string();
+        assert!(error.contains("write an IP address"));
+        assert!(parse_target(" 100.64.0.5 ").is_ok());
+    }
+
+    #[test]
+    fn both_families_of_a_service_are_targets() {
+        let ips = ["10.96.0.7", "fd00:10:96::7"].map(address);
+        let ports = vec![Port {
+            protocol: Protocol::Tcp,
+            port: 80,
+        }];
+        let config = ProxyConfig::ingress(ips.to_vec(), ports);
+        let mode = Mode::from_config(&config, &BTreeSet::new()).unwrap();
+        assert_eq!(mode.targets().collect::<Vec<_>>(), ips);
+        assert_eq!(TargetName::of(&config), None);
+    }
+
+    #[test]
+    fn name_leads_to_what_it_has_now_and_to_nothing_while_it_has_nothing() {
+        let named = BTreeSet::from(["192.0.2.7", "192.0.2.8"].map(address));
+        let ingress = ProxyConfig::ingress_to_name("db.example.com", None);
+        let egress = ProxyConfig::egress_to_name("DB.tail.example.");
+        assert_eq!(
+            TargetName::of(&ingress),
+            Some(TargetName::Dns("db.example.com".to_owned()))
         );
-        assert!(Mode::egress_to(" 100.64.0.5 ").is_ok());
+        assert_eq!(
+            TargetName::of(&egress),
+            Some(TargetName::Tailnet("db.tail.example".to_owned()))
+        );
+        assert_eq!(
+            Mode::from_config(&ingress, &named).unwrap(),
+            Mode::ingress_to(named.clone(), IngressPorts::All)
+        );
+        assert_eq!(Mode::from_config(&egress, &named).unwrap(), Mode::egress_to(named));
+        assert_eq!(
+            Mode::from_config(&egress, &BTreeSet::new()).unwrap(),
+            Mode::egress_to([])
+        );
     }
 }

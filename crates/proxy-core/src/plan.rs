@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use isthmus_contract::proxy_status::{self, Carried};
+
 use crate::flow::Flow;
-use crate::mode::{Egress, Ingress, IngressPorts, Mode};
+use crate::mode::{IngressPorts, Mode};
+use crate::routes::Family;
 use crate::rules::{TRACK_EGRESS, TRACK_INGRESS};
 
 /// The name of the tailnet's device in the Pod.
@@ -15,6 +18,8 @@ pub const TUN_NAME: &str = "tailscale0";
 pub struct Plan {
     /// What is carried.
     pub mode: Mode,
+    /// Which way the packets of each family take.
+    pub paths: Paths,
     /// The node's own addresses on the tailnet; empty until it has some.
     pub tailnet: TailnetAddresses,
     /// The Pod's addresses in the cluster.
@@ -23,6 +28,35 @@ pub struct Plan {
     pub tun: Tun,
     /// Ports of the Pod that stay the proxy's own.
     pub reserved: ReservedPorts,
+}
+
+/// Which way the packets of each family of targets take. A family with none is not carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paths {
+    /// To IPv4 targets.
+    pub v4: Option<Path>,
+    /// To IPv6 targets.
+    pub v6: Option<Path>,
+}
+
+/// A way through the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// The kernel forwards packets by the rules of the plan.
+    Kernel,
+    /// The proxy copies between two sockets, where the kernel cannot forward.
+    Relay,
+}
+
+/// What a plan carries to the targets of one family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// How.
+    pub path: Path,
+    /// The node's own address of that family.
+    pub own: IpAddr,
+    /// The targets, at least one; each new flow goes to one of them.
+    pub targets: Vec<IpAddr>,
 }
 
 /// The addresses that the node has on the tailnet.
@@ -52,6 +86,22 @@ pub struct ReservedPorts {
     pub health: u16,
 }
 
+impl Paths {
+    /// The kernel forwards both families.
+    pub const KERNEL: Self = Self {
+        v4: Some(Path::Kernel),
+        v6: Some(Path::Kernel),
+    };
+
+    /// The way to targets of this family.
+    pub fn of_family(self, family: Family) -> Option<Path> {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+}
+
 impl TailnetAddresses {
     /// Takes the first address of each family.
     pub fn from_addresses(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
@@ -70,30 +120,44 @@ impl TailnetAddresses {
         self.v4.map(IpAddr::V4).into_iter().chain(self.v6.map(IpAddr::V6))
     }
 
-    /// The own address of the family of `other`.
-    pub fn of_family(&self, other: IpAddr) -> Option<IpAddr> {
-        self.iter().find(|own| own.is_ipv4() == other.is_ipv4())
+    /// The own address of this family.
+    pub fn of_family(&self, family: Family) -> Option<IpAddr> {
+        self.iter().find(|own| Family::of(*own) == family)
     }
 }
 
 impl Plan {
-    /// The ingress this plan can carry: there is one, and an own address of the target's family.
-    pub fn open_ingress(&self) -> Option<(&Ingress, IpAddr)> {
-        match &self.mode {
-            Mode::Ingress(ingress) => Some((ingress, self.tailnet.of_family(ingress.target)?)),
-            Mode::Closed | Mode::Egress(_) => None,
-        }
+    /// What this plan carries, at most one way for each family: it has targets of the family, an own address of it, and a
+    /// path.
+    pub fn ways(&self) -> Vec<Way> {
+        let way = |family| {
+            let targets: Vec<IpAddr> = self.mode.targets().filter(|t| Family::of(*t) == family).collect();
+            let (path, own) = (self.paths.of_family(family)?, self.tailnet.of_family(family)?);
+            (!targets.is_empty()).then_some(Way { path, own, targets })
+        };
+        Family::BOTH.into_iter().filter_map(way).collect()
     }
 
-    /// The egress target this plan can carry to, with the own address it is reached from.
-    pub fn open_egress(&self) -> Option<(IpAddr, IpAddr)> {
-        match &self.mode {
-            Mode::Egress(egress) => {
-                let target = egress.target?;
-                Some((target, self.tailnet.of_family(target)?))
-            }
-            Mode::Closed | Mode::Ingress(_) => None,
-        }
+    /// The ways on which the kernel forwards.
+    pub fn kernel_ways(&self) -> Vec<Way> {
+        let mut ways = self.ways();
+        ways.retain(|way| way.path == Path::Kernel);
+        ways
+    }
+
+    /// What this plan carries, in the words of the status document.
+    pub fn carries(&self) -> Vec<Carried> {
+        let carried = |way: Way| Carried {
+            family: match way.own {
+                IpAddr::V4(_) => proxy_status::Family::V4,
+                IpAddr::V6(_) => proxy_status::Family::V6,
+            },
+            path: match way.path {
+                Path::Kernel => proxy_status::Path::Kernel,
+                Path::Relay => proxy_status::Path::Relay,
+            },
+        };
+        self.ways().into_iter().map(carried).collect()
     }
 
     /// The plan while the tailnet's device is gone or down: an egress refuses at once, with resets, what it cannot carry.
@@ -102,38 +166,25 @@ impl Plan {
     #[must_use]
     pub fn without_device(&self) -> Self {
         let mode = match &self.mode {
-            Mode::Egress(_) => Mode::Egress(Egress { target: None }),
+            Mode::Egress(_) => Mode::egress_to([]),
             other @ (Mode::Closed | Mode::Ingress(_)) => other.clone(),
         };
         Self { mode, ..self.clone() }
     }
 
-    /// Whether this plan carries IPv6 between the two sides, which needs the kernel's IPv6 forwarding.
-    pub fn carries_ipv6(&self) -> bool {
-        let target = self
-            .open_ingress()
-            .map(|(ingress, _)| ingress.target)
-            .or(self.open_egress().map(|(target, _)| target));
-        target.is_some_and(|target| target.is_ipv6())
-    }
-
-    /// Whether a tracked flow that an earlier plan let through may go on under this one.
+    /// Whether a tracked flow that an earlier plan let the kernel forward may go on under this one.
     ///
     /// A flow that may not is forgotten, after which its next segment meets the rules of a first packet.
     pub fn admits(&self, flow: &Flow) -> bool {
         match flow.mark {
             TRACK_INGRESS => self.admits_ingress(flow),
-            TRACK_EGRESS => self.open_egress().is_some_and(|(target, own)| {
-                self.pod.contains(&flow.original.destination)
-                    && flow.reply.source == target
-                    && flow.reply.destination == own
-            }),
+            TRACK_EGRESS => self.admits_egress(flow),
             _ => true,
         }
     }
 
     fn admits_ingress(&self, flow: &Flow) -> bool {
-        let Some((ingress, own)) = self.open_ingress() else {
+        let Mode::Ingress(ingress) = &self.mode else {
             return false;
         };
         let port_is_served = match &ingress.ports {
@@ -143,7 +194,15 @@ impl Plan {
                 .zip(flow.original.destination_port)
                 .is_some_and(|served| ports.contains(&served)),
         };
-        flow.original.destination == own && flow.reply.source == ingress.target && port_is_served
+        let leads_there = |way: &Way| flow.original.destination == way.own && way.targets.contains(&flow.reply.source);
+        port_is_served && self.kernel_ways().iter().any(leads_there)
+    }
+
+    fn admits_egress(&self, flow: &Flow) -> bool {
+        let leads_there = |way: &Way| flow.reply.destination == way.own && way.targets.contains(&flow.reply.source);
+        matches!(self.mode, Mode::Egress(_))
+            && self.pod.contains(&flow.original.destination)
+            && self.kernel_ways().iter().any(leads_there)
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use isthmus_contract::device_config::AuthKey;
 use isthmus_contract::proxy_config::ProxyConfig;
-use isthmus_contract::proxy_status::ProxyStatus;
+use isthmus_contract::proxy_status::{Carried, ProxyStatus};
 use isthmus_contract::secret_key;
 
 use crate::versioned_config::CAPABILITY_VERSION;
@@ -21,6 +21,8 @@ pub struct Publication {
     pub applied: Option<ProxyConfig>,
     /// What stands against anything newer: one line for the user.
     pub problem: Option<String>,
+    /// Which way each family takes under the rules that are in place.
+    pub carries: Vec<Carried>,
     /// Set when the control server refuses the login: the key that did not work, or none.
     pub refused_login: Option<Option<AuthKey>>,
 }
@@ -47,7 +49,8 @@ impl Publication {
         set(secret_key::CAPABILITY_VERSION, Some(CAPABILITY_VERSION.to_string()));
         if let Some(uid) = &self.pod_uid {
             set(secret_key::POD_UID, Some(uid.clone()));
-            let status = ProxyStatus::new(uid, self.applied.clone(), self.problem.clone());
+            let mut status = ProxyStatus::new(uid, self.applied.clone(), self.problem.clone());
+            status.carries.clone_from(&self.carries);
             set(secret_key::PROXY_STATUS, Some(status.render()));
         }
         if let Some(device) = &self.device {

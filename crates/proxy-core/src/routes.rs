@@ -115,6 +115,19 @@ pub enum Setting {
     SourceValidMark,
 }
 
+impl Family {
+    /// Both, IPv4 first.
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
 impl RoutePlan {
     /// Derives the routing from a plan.
     pub fn build(plan: &Plan) -> Self {
@@ -151,7 +164,7 @@ fn build_rules(plan: &Plan, family: Family) -> Vec<PolicyRule> {
         mark: MARK_FROM_TAILNET,
         device: plan.tun.name.clone(),
     };
-    let own = plan.tailnet.iter().find(|own| own.is_ipv4() == (family == Family::V4));
+    let own = plan.tailnet.of_family(family);
     [
         Some((5210, from_tun, MAIN)),
         Some((5220, Selector::Mark(MARK_FROM_TAILNET), TABLE)),

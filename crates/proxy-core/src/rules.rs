@@ -1,12 +1,13 @@
 //! The rule plan: one nftables table, derived whole from a [`Plan`](crate::Plan).
 //!
-//! Base chains and maps are the same for every plan, and only rules and elements differ. So a change of plan replaces
+//! Chains and sets are the same for every plan, and only rules and elements differ. So a change of plan replaces
 //! rules inside living chains, and no packet ever meets a chain whose rules are gone.
 
 mod build;
 mod text;
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use isthmus_contract::proxy_config;
 
@@ -25,30 +26,19 @@ pub const TRACK_EGRESS: u32 = 0x6973_0012;
 /// Every rule of a proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RulePlan {
-    /// The maps, by name.
-    pub maps: Vec<Map>,
+    /// The sets, by name.
+    pub sets: Vec<PortSet>,
     /// The chains. A chain that is jumped to stands before the one that jumps.
     pub chains: Vec<Chain>,
 }
 
-/// A map from `l4proto . port` to `address . port`.
+/// A set of `l4proto . port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Map {
+pub struct PortSet {
     /// Its name.
     pub name: &'static str,
-    /// Whether its values are IPv6 addresses.
-    pub ipv6: bool,
-    /// Its elements, in the order of their keys.
-    pub elements: Vec<Element>,
-}
-
-/// One element of a [`Map`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Element {
-    /// The transport and port that is asked for.
-    pub key: (Protocol, u16),
-    /// Where it goes; of the map's family.
-    pub value: SocketAddr,
+    /// Its elements.
+    pub elements: BTreeSet<(Protocol, u16)>,
 }
 
 /// A transport protocol with ports.
@@ -165,6 +155,10 @@ pub enum Match {
     Destination(IpAddr),
     /// Its transport and destination port.
     Port(Protocol, u16),
+    /// Its transport and destination port are in the set of this name.
+    PortIn(&'static str),
+    /// Chance, with a probability of one in this many; at least 2.
+    OneIn(u32),
     /// Its IP protocol number.
     IpProtocol(u8),
     /// It has another IP protocol number.
@@ -213,16 +207,6 @@ pub enum Action {
     Track(u32),
     /// Translates the destination to this address and keeps the port.
     TranslateTo(IpAddr),
-    /// Translates the destination to what this map has for the packet's transport and port, and sets the flow's mark;
-    /// without an element the rule ends before either.
-    TranslateByMap {
-        /// The map's name.
-        map: &'static str,
-        /// Whether it is the map of IPv6.
-        ipv6: bool,
-        /// The flow's mark.
-        track: u32,
-    },
     /// Translates the source to this address.
     TranslateFrom(IpAddr),
     /// Translates the source to the address of the device it leaves by.

@@ -12,15 +12,14 @@ use std::path::PathBuf;
 
 use isthmus_contract::device_config::AuthKey;
 use isthmus_contract::env;
+use isthmus_contract::proxy_config::ProxyConfig;
 use thiserror::Error;
-
-use crate::mode::Mode;
 
 /// What the environment says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// What to carry, when the environment names a target; else the configuration document says.
-    pub mode: Option<Mode>,
+    pub config: Option<ProxyConfig>,
     /// Where the login comes from.
     pub login: LoginSource,
     /// The Secret that keeps the node's state and brings the configuration document.
@@ -103,7 +102,7 @@ impl Settings {
     /// Everything that is unreadable or contradicts something else, at once.
     pub fn from_variables(variables: &BTreeMap<String, String>) -> Result<Self, SettingsError> {
         let mut reader = read::Reader::new(variables);
-        let mode = reader.mode();
+        let config = reader.config();
         let settings = Self {
             login: reader.login(),
             kube_secret: reader.kube_secret(),
@@ -112,9 +111,9 @@ impl Settings {
             wireguard_port: reader.wireguard_port(),
             pod: reader.pod(),
             app: reader.text(env::INTERNAL_APP),
-            mode,
+            config,
         };
-        reader.check_userspace(settings.mode.is_some());
+        reader.check_userspace(settings.config.is_some());
         reader.finish(settings)
     }
 }

@@ -1,6 +1,6 @@
 //! The kernel's packet rules: puts a [`RulePlan`] in place of the one before it, in one transaction.
 //!
-//! Chains stay and only their rules and the maps are exchanged, because a chain that is removed drops by its policy
+//! Chains stay and only their rules and the sets are exchanged, because a chain that is removed drops by its policy
 //! what passes between the removal of its rules and its own. Only a table of another shape (of an earlier release, after
 //! a restart of the container in the same Pod) is removed whole.
 
@@ -30,7 +30,7 @@ pub enum NftablesError {
     /// The kernel refused the transaction, and everything is as before.
     #[error(
         "cannot replace the nftables table {TABLE_NAME}: grant NET_ADMIN to the container, or load the modules nft_nat, \
-         nft_masq, nft_ct and nft_reject_inet on the node"
+         nft_masq, nft_ct, nft_numgen and nft_reject_inet on the node"
     )]
     Replace(#[source] nlink::Error),
     /// Tracked flows could not be listed or deleted.
@@ -137,9 +137,12 @@ impl PacketFilter {
                 .chains
                 .iter()
                 .all(|chain| found.iter().any(|info| is_shape_of(info, chain)));
-        let maps_fit =
-            sets.len() == rules.maps.len() && rules.maps.iter().all(|map| sets.iter().any(|set| set.name == map.name));
-        Ok(chains_fit && maps_fit)
+        let sets_fit = sets.len() == rules.sets.len()
+            && rules
+                .sets
+                .iter()
+                .all(|set| sets.iter().any(|found| found.name == set.name));
+        Ok(chains_fit && sets_fit)
     }
 }
 
@@ -152,13 +155,13 @@ fn is_shape_of(info: &ChainInfo, chain: &Chain) -> bool {
         })
 }
 
-/// Empties the chains and drops the maps; both are filled again in the same transaction.
+/// Empties the chains and drops the sets; both are filled again in the same transaction.
 fn exchange_contents(transaction: Transaction, rules: &RulePlan) -> Transaction {
     let emptied = transaction.flush_table(TABLE_NAME, Family::Inet);
     rules
-        .maps
+        .sets
         .iter()
-        .fold(emptied, |t, map| t.del_set(TABLE_NAME, map.name, Family::Inet))
+        .fold(emptied, |t, set| t.del_set(TABLE_NAME, set.name, Family::Inet))
 }
 
 fn create(transaction: Transaction, rules: &RulePlan, exists: bool) -> Result<Transaction, nlink::Error> {
@@ -175,8 +178,8 @@ fn create(transaction: Transaction, rules: &RulePlan, exists: bool) -> Result<Tr
 }
 
 fn fill(mut transaction: Transaction, rules: &RulePlan) -> Result<Transaction, nlink::Error> {
-    for map in &rules.maps {
-        let (set, elements) = encode::map(map);
+    for set in &rules.sets {
+        let (set, elements) = encode::port_set(set);
         transaction = transaction.add_set(set.clone());
         if !elements.is_empty() {
             transaction = transaction.add_set_elements(&set, &elements);

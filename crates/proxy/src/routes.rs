@@ -72,8 +72,6 @@ pub enum RoutesError {
 pub struct Routed {
     /// Whether the tailnet's device is there and up. Without it, everything for the tailnet is refused.
     pub tun_is_up: bool,
-    /// Whether the kernel forwards IPv6 on every device.
-    pub forwards_ipv6: bool,
 }
 
 /// The routing of the network namespace in which this was opened.
@@ -114,6 +112,11 @@ impl Routing {
             .any(|link| link.name() == Some(device) && link.is_up()))
     }
 
+    /// Whether the kernel forwards IPv6 on every device.
+    pub async fn forwards_ipv6(&self) -> Result<bool, RoutesError> {
+        Ok(forwards_ipv6(&self.links().await?))
+    }
+
     /// Puts the routing of `plan` in place. What is right already is left alone.
     ///
     /// The refusal at the end of the table comes before the policy rules that lead there, and they come before the
@@ -141,7 +144,6 @@ impl Routing {
         self.apply_devices(plan, routes, &links).await?;
         Ok(Routed {
             tun_is_up: tun.is_some_and(LinkMessage::is_up),
-            forwards_ipv6: forwards_ipv6(&links),
         })
     }
 

@@ -35,7 +35,7 @@ pub enum ProxyError {
     Kernel(#[from] KernelError),
     /// Nothing says what to carry.
     #[error(
-        "cannot find out what to carry: set TS_DEST_IP or TS_TAILNET_TARGET_IP, or put isthmus.json into the Secret that \
+        "cannot find out what to carry: set TS_DEST_IP or another target, or put isthmus.json into the Secret that \
          TS_KUBE_SECRET names"
     )]
     NothingToCarry,

@@ -1,12 +1,12 @@
 //! From the cluster to a device of the tailnet.
 
-use isthmus_proxy_core::{Egress, Mode};
+use isthmus_proxy_core::Mode;
 use isthmus_testkit::isolate;
 
-use super::topology::{Answer, DEVICE, OTHER_DEVICE, POD, Topology, ask_udp, connect, serve, serve_udp, text};
+use super::topology::{Answer, DEVICE, OTHER_DEVICE, POD, Topology, address, ask_udp, connect, serve, serve_udp, text};
 
 fn to_device() -> Mode {
-    Mode::egress_to(DEVICE).unwrap()
+    Mode::egress_to([address(DEVICE)])
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn target_without_an_address_refuses_at_once() {
     isolate!();
     let topology = Topology::new("no-target");
     serve(&topology.proxy, "sidecar", 8080);
-    topology.apply(&Topology::plan(Mode::Egress(Egress { target: None })));
+    topology.apply(&Topology::plan(Mode::egress_to([])));
     assert_eq!(connect(&topology.cluster, POD, 5432), Answer::Refused);
     assert_eq!(
         connect(&topology.cluster, POD, 8080),

@@ -1,11 +1,13 @@
 //! From the tailnet to a Service.
 
+use std::collections::BTreeSet;
+
 use isthmus_contract::proxy_config::{Port, Protocol, ProxyConfig};
-use isthmus_proxy_core::Mode;
+use isthmus_proxy_core::{IngressPorts, Mode};
 use isthmus_testkit::{isolate, require};
 
 use super::topology::{
-    Answer, FORBIDDEN, NODE, OWN, POD, SERVICE, Topology, address, ask_udp, connect, serve, serve_udp, text,
+    Answer, FORBIDDEN, NODE, OWN, POD, SERVICE, Topology, address, ask_udp, connect, serve, serve_at, serve_udp, text,
 };
 
 fn web_and_dns() -> Mode {
@@ -19,11 +21,19 @@ fn web_and_dns() -> Mode {
             port: 53,
         },
     ];
-    Mode::from_config(&ProxyConfig::ingress(vec![address(SERVICE)], ports)).unwrap()
+    Mode::from_config(&ProxyConfig::ingress(vec![address(SERVICE)], ports), &BTreeSet::new()).unwrap()
+}
+
+/// What a name with several addresses gives.
+fn to_three_addresses() -> Mode {
+    let Mode::Ingress(ingress) = web_and_dns() else {
+        unreachable!("an ingress")
+    };
+    Mode::ingress_to(["10.96.0.7", "10.96.0.1", "10.244.2.7"].map(address), ingress.ports)
 }
 
 fn all_ports() -> Mode {
-    Mode::ingress_to_all_ports(SERVICE).unwrap()
+    Mode::ingress_to([address(SERVICE)], IngressPorts::All)
 }
 
 #[test]
@@ -42,6 +52,25 @@ fn peer_reaches_the_service_while_ip_forward_is_off() {
         assert_eq!(ask_udp(&topology.peer, OWN, 53), text("dns saw 10.244.1.5"));
     }
     assert_eq!(topology.proxy.check("cat /proc/sys/net/ipv4/ip_forward").trim(), "0");
+}
+
+#[test]
+fn new_flows_go_to_every_address_of_the_target() {
+    isolate!();
+    let topology = Topology::new("spread");
+    for (name, address) in [("one", "10.96.0.7"), ("two", "10.96.0.1"), ("three", "10.244.2.7")] {
+        serve_at(&topology.cluster, name, address, 80);
+    }
+    topology.apply(&Topology::plan(to_three_addresses()));
+    let seen: BTreeSet<String> = (0..60)
+        .map(|_| format!("{:?}", connect(&topology.peer, OWN, 80)))
+        .collect();
+    let wanted = ["one", "two", "three"].map(|name| format!("{:?}", text(&format!("{name} saw 10.244.1.5"))));
+    assert_eq!(
+        seen,
+        BTreeSet::from(wanted),
+        "of 60 connections none is lost and none goes astray"
+    );
 }
 
 #[test]
@@ -143,7 +172,10 @@ fn overlapping_cluster_range_is_still_reached() {
     topology.proxy.ip("route add 100.64.0.77/32 via 10.244.1.1");
     serve(&topology.cluster, "cluster", 80);
     serve(&topology.peer, "device", 80);
-    topology.apply(&Topology::plan(Mode::ingress_to_all_ports("100.64.0.77").unwrap()));
+    topology.apply(&Topology::plan(Mode::ingress_to(
+        [address("100.64.0.77")],
+        IngressPorts::All,
+    )));
     assert_eq!(connect(&topology.peer, OWN, 80), text("cluster saw 10.244.1.5"));
 }
 
@@ -158,7 +190,8 @@ fn rules_are_what_nft_lists() {
         Mode::Closed,
         web_and_dns(),
         all_ports(),
-        Mode::egress_to("100.64.0.5").unwrap(),
+        Mode::egress_to([address("100.64.0.5")]),
+        to_three_addresses(),
     ] {
         let plan = Topology::plan(mode);
         topology.apply(&plan);
@@ -178,10 +211,10 @@ fn rules_are_what_nft_lists() {
     }
 }
 
-/// The lines without indentation and gaps, each map's elements on one line in one order. Behind a match on TCP, `nft`
+/// The lines without indentation and gaps, each set's elements on one line in one order. Behind a match on TCP, `nft`
 /// names the port `tcp dport`, which is the same two bytes.
 fn normalised(listing: &str) -> Vec<String> {
-    let one_line = listing.replace(",\n", ", ").replace("tcp dport map", "th dport map");
+    let one_line = listing.replace(",\n", ", ").replace("tcp dport @", "th dport @");
     let lines = one_line.lines().map(str::trim).filter(|line| !line.is_empty());
     lines
         .map(|line| {

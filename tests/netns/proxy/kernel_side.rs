@@ -1,5 +1,6 @@
 //! What the kernel does between the rules: devices that vanish, segments out of nowhere, rules that change.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,7 @@ struct Held {
 }
 
 fn to_device() -> Mode {
-    Mode::egress_to(DEVICE).unwrap()
+    Mode::egress_to([address(DEVICE)])
 }
 
 fn to_service(ports: &[u16]) -> Mode {
@@ -29,7 +30,7 @@ fn to_service(ports: &[u16]) -> Mode {
             port: *port,
         })
         .collect();
-    Mode::from_config(&ProxyConfig::ingress(vec![address(SERVICE)], ports)).unwrap()
+    Mode::from_config(&ProxyConfig::ingress(vec![address(SERVICE)], ports), &BTreeSet::new()).unwrap()
 }
 
 /// Opens a connection from the peer to port 80 of the Service and keeps it.
@@ -147,7 +148,11 @@ fn mid_stream_segment_is_reset_not_forwarded() {
         protocol: Protocol::Tcp,
         port: 80,
     };
-    let moved = Mode::from_config(&ProxyConfig::ingress(vec![address("10.96.0.8")], vec![port])).unwrap();
+    let moved = Mode::from_config(
+        &ProxyConfig::ingress(vec![address("10.96.0.8")], vec![port]),
+        &BTreeSet::new(),
+    )
+    .unwrap();
     topology.apply(&Topology::plan(moved));
     held.client.write_all(b"mid-stream").unwrap();
     held.client.set_read_timeout(Some(wait::PATIENCE)).unwrap();
@@ -170,9 +175,7 @@ fn mid_stream_segment_of_a_pod_is_reset_not_forwarded() {
         .cluster
         .enter(|| TcpStream::connect_timeout(&target, wait::PATIENCE).unwrap());
     let (_server, _) = listener.accept().unwrap();
-    topology.apply(&Topology::plan(Mode::Egress(isthmus_proxy_core::Egress {
-        target: None,
-    })));
+    topology.apply(&Topology::plan(Mode::egress_to([])));
     client.write_all(b"mid-stream").unwrap();
     client.set_read_timeout(Some(wait::PATIENCE)).unwrap();
     assert_eq!(

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use isthmus_proxy::{Kernel, Routed};
-use isthmus_proxy_core::{Mode, Plan, ReservedPorts, TailnetAddresses, Tun};
+use isthmus_proxy_core::{Mode, Paths, Plan, ReservedPorts, TailnetAddresses, Tun};
 use isthmus_testkit::netns::{Namespace, Net};
 
 pub(super) const OWN: &str = "100.64.0.3";
@@ -77,6 +77,7 @@ impl Topology {
     pub(super) fn plan(mode: Mode) -> Plan {
         Plan {
             mode,
+            paths: Paths::KERNEL,
             tailnet: TailnetAddresses::from_addresses([address(OWN)]),
             pod: BTreeSet::from([address(POD)]),
             tun: Tun {
@@ -112,7 +113,12 @@ pub(super) fn address(text: &str) -> IpAddr {
 
 /// Serves, on every address of `namespace` with this port, `name` and the client's address, one connection at a time.
 pub(super) fn serve(namespace: &Namespace, name: &'static str, port: u16) {
-    let listener = namespace.enter(|| TcpListener::bind(("0.0.0.0", port)).expect("the port is free"));
+    serve_at(namespace, name, "0.0.0.0", port);
+}
+
+/// The same on one address.
+pub(super) fn serve_at(namespace: &Namespace, name: &'static str, own: &str, port: u16) {
+    let listener = namespace.enter(|| TcpListener::bind((own, port)).expect("the port is free"));
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             greet(stream, name);

@@ -2,10 +2,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use isthmus_contract::proxy_config::{Port, Protocol as ConfigProtocol, ProxyConfig};
+use isthmus_contract::proxy_status::Family;
 
-use super::{Plan, ReservedPorts, TailnetAddresses, Tun};
+use super::{Path, Paths, Plan, ReservedPorts, TailnetAddresses, Tun};
 use crate::flow::{Flow, FlowEnd};
-use crate::mode::{Egress, Mode};
+use crate::mode::{IngressPorts, Mode};
 use crate::rules::{Protocol, TRACK_EGRESS, TRACK_INGRESS};
 
 pub(crate) fn address(text: &str) -> IpAddr {
@@ -15,6 +16,7 @@ pub(crate) fn address(text: &str) -> IpAddr {
 pub(crate) fn plan(mode: Mode) -> Plan {
     Plan {
         mode,
+        paths: Paths::KERNEL,
         tailnet: TailnetAddresses::from_addresses(["100.64.0.3", "fd7a:115c:a1e0::3"].map(address)),
         pod: BTreeSet::from(["10.244.1.5", "fd00:10:244:1::5"].map(address)),
         tun: Tun {
@@ -35,7 +37,16 @@ pub(crate) fn listed_ingress() -> Mode {
         port(ConfigProtocol::Udp, 53),
         port(ConfigProtocol::Tcp, 443),
     ];
-    Mode::from_config(&ProxyConfig::ingress(vec![address("10.96.0.7")], ports)).unwrap()
+    let ips = ["10.96.0.7", "fd00:10:96::7"].map(address).to_vec();
+    Mode::from_config(&ProxyConfig::ingress(ips, ports), &BTreeSet::new()).unwrap()
+}
+
+pub(crate) fn every_port() -> Mode {
+    Mode::ingress_to(["10.96.0.7", "fd00:10:96::7"].map(address), IngressPorts::All)
+}
+
+pub(crate) fn to_device() -> Mode {
+    Mode::egress_to(["100.64.0.5", "fd7a:115c:a1e0::5"].map(address))
 }
 
 fn ingress_flow(port: u16, target: &str) -> Flow {
@@ -68,7 +79,7 @@ fn flow_lives_on_only_while_the_plan_leads_it_there() {
         "the target is another one"
     );
     assert!(!plan(Mode::Closed).admits(&ingress_flow(80, "10.96.0.7")));
-    let all = plan(Mode::ingress_to_all_ports("10.96.0.7").unwrap());
+    let all = plan(every_port());
     assert!(all.admits(&ingress_flow(81, "10.96.0.7")));
     let foreign = Flow {
         mark: 0,
@@ -93,22 +104,51 @@ fn egress_flow_is_forgotten_when_target_or_own_address_changes() {
             destination_port: None,
         },
     };
-    let mut plan = plan(Mode::egress_to("100.64.0.5").unwrap());
+    let mut plan = plan(to_device());
     assert!(plan.admits(&flow));
     plan.tailnet = TailnetAddresses::from_addresses([address("100.64.0.4")]);
     assert!(
         !plan.admits(&flow),
         "answers would come to an address that is no longer ours"
     );
-    plan.mode = Mode::Egress(Egress { target: None });
+    plan.mode = Mode::egress_to([]);
     assert!(!plan.admits(&flow));
 }
 
 #[test]
-fn plan_carries_ipv6_only_with_a_target_and_an_own_address_of_it() {
-    let mut six = plan(Mode::egress_to("fd7a:115c:a1e0::5").unwrap());
-    assert!(six.carries_ipv6());
-    six.tailnet.v6 = None;
-    assert!(!six.carries_ipv6());
-    assert!(!plan(listed_ingress()).carries_ipv6());
+fn flow_ends_when_its_address_vanishes_from_the_name_and_others_live_on() {
+    let both = ["10.96.0.7", "10.96.0.8"].map(address);
+    let mut plan = plan(Mode::ingress_to(both, IngressPorts::All));
+    assert!(
+        both.iter()
+            .all(|target| plan.admits(&ingress_flow(80, &target.to_string())))
+    );
+    plan.mode = Mode::ingress_to([both[1]], IngressPorts::All);
+    assert!(!plan.admits(&ingress_flow(80, "10.96.0.7")));
+    assert!(plan.admits(&ingress_flow(80, "10.96.0.8")));
+}
+
+#[test]
+fn family_is_carried_only_with_a_target_an_own_address_and_a_path() {
+    let families = |plan: &Plan| -> Vec<_> { plan.carries().iter().map(|carried| carried.family).collect() };
+    let mut plan = plan(to_device());
+    assert_eq!(families(&plan), [Family::V4, Family::V6]);
+    plan.tailnet.v6 = None;
+    assert_eq!(families(&plan), [Family::V4]);
+    plan.mode = Mode::egress_to([address("fd7a:115c:a1e0::5")]);
+    assert_eq!(families(&plan), []);
+    plan.mode = to_device();
+    plan.paths.v4 = None;
+    assert_eq!(families(&plan), []);
+}
+
+#[test]
+fn family_that_the_relay_carries_is_none_of_the_kernels() {
+    let mut plan = plan(every_port());
+    plan.paths.v4 = Some(Path::Relay);
+    assert_eq!(plan.ways().len(), 2);
+    let kernel = plan.kernel_ways();
+    assert_eq!(kernel.len(), 1);
+    assert!(kernel[0].own.is_ipv6());
+    assert!(!plan.admits(&ingress_flow(80, "10.96.0.7")));
 }

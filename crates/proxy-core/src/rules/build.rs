@@ -1,21 +1,23 @@
 //! Derives the rules from a plan.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::{
-    Action, BaseChain, Chain, ChainType, Direction, Element, Hook, MARK_FROM_TAILNET, MARK_TO_TAILNET, Map, Match,
-    Protocol, Rule, RulePlan, TRACK_EGRESS, TRACK_INGRESS,
+    Action, BaseChain, Chain, ChainType, Direction, Hook, MARK_FROM_TAILNET, MARK_TO_TAILNET, Match, PortSet, Protocol,
+    Rule, RulePlan, TRACK_EGRESS, TRACK_INGRESS,
 };
-use crate::mode::{Ingress, IngressPorts, Mode};
-use crate::plan::Plan;
+use crate::mode::{IngressPorts, Mode};
+use crate::plan::{Plan, Way};
+use crate::routes::Family;
 
 const LOOPBACK: &str = "lo";
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const ICMPV6: u8 = 58;
 
-const SERVED_V4: &str = "served4";
-const SERVED_V6: &str = "served6";
+/// The ports that peers reach.
+const SERVED: &str = "served";
 
 /// Priorities of nftables by their names.
 const MANGLE: i32 = -150;
@@ -29,7 +31,7 @@ impl RulePlan {
     /// Derives all rules from a plan.
     pub fn build(plan: &Plan) -> Self {
         Self {
-            maps: vec![build_map(plan, false), build_map(plan, true)],
+            sets: vec![build_served(plan)],
             chains: vec![
                 Chain {
                     name: "from_tailnet",
@@ -102,28 +104,15 @@ fn from_cluster(plan: &Plan) -> [Match; 2] {
     ]
 }
 
-fn build_map(plan: &Plan, ipv6: bool) -> Map {
-    let elements = match plan.open_ingress() {
-        Some((
-            Ingress {
-                target,
-                ports: IngressPorts::Listed(ports),
-            },
-            _,
-        )) if target.is_ipv6() == ipv6 => ports
-            .iter()
-            .map(|&(protocol, port)| Element {
-                key: (protocol, port),
-                value: SocketAddr::new(*target, port),
-            })
-            .collect(),
-        _ => Vec::new(),
+fn build_served(plan: &Plan) -> PortSet {
+    let elements = match &plan.mode {
+        Mode::Ingress(ingress) => match &ingress.ports {
+            IngressPorts::Listed(ports) => ports.clone(),
+            IngressPorts::All => BTreeSet::new(),
+        },
+        Mode::Closed | Mode::Egress(_) => BTreeSet::new(),
     };
-    Map {
-        name: if ipv6 { SERVED_V6 } else { SERVED_V4 },
-        ipv6,
-        elements,
-    }
+    PortSet { name: SERVED, elements }
 }
 
 fn build_translate(plan: &Plan) -> Vec<Rule> {
@@ -133,41 +122,62 @@ fn build_translate(plan: &Plan) -> Vec<Rule> {
     ]
 }
 
-/// Of TCP only the opening segment is translated: a segment from the middle of an unknown connection stays addressed to
-/// the Pod, where `input` answers it with a reset.
 fn build_ingress(plan: &Plan) -> Vec<Rule> {
-    let Some((ingress, own)) = plan.open_ingress() else {
+    let Mode::Ingress(ingress) = &plan.mode else {
         return Vec::new();
     };
-    let to_own = Match::Destination(own);
-    let echo = if own.is_ipv6() { ICMPV6 } else { ICMP };
-    let other = [Match::NotIpProtocol(TCP), Match::NotIpProtocol(echo)];
-    let actions = match ingress.ports {
-        IngressPorts::All => vec![Action::Track(TRACK_INGRESS), Action::TranslateTo(ingress.target)],
-        IngressPorts::Listed(_) => vec![Action::TranslateByMap {
-            map: if own.is_ipv6() { SERVED_V6 } else { SERVED_V4 },
-            ipv6: own.is_ipv6(),
-            track: TRACK_INGRESS,
-        }],
+    let ways = plan.kernel_ways();
+    ways.iter().flat_map(|way| build_way_in(way, &ingress.ports)).collect()
+}
+
+/// Of TCP only the opening segment is translated: a segment from the middle of an unknown connection stays addressed to
+/// the Pod, where `input` answers it with a reset.
+fn build_way_in(way: &Way, ports: &IngressPorts) -> Vec<Rule> {
+    let to_own = Match::Destination(way.own);
+    let echo = if way.own.is_ipv6() { ICMPV6 } else { ICMP };
+    let served = match ports {
+        IngressPorts::All => None,
+        IngressPorts::Listed(_) => Some(Match::PortIn(SERVED)),
     };
-    vec![
-        rule([to_own.clone(), Match::OpensTcp], actions.clone()),
-        rule([to_own].into_iter().chain(other), actions),
+    [
+        vec![to_own.clone(), Match::OpensTcp],
+        vec![to_own, Match::NotIpProtocol(TCP), Match::NotIpProtocol(echo)],
     ]
+    .into_iter()
+    .flat_map(|matches| {
+        let matches: Vec<Match> = matches.into_iter().chain(served.clone()).collect();
+        spread(&matches, TRACK_INGRESS, &way.targets)
+    })
+    .collect()
 }
 
 fn build_egress(plan: &Plan) -> Vec<Rule> {
-    let Some((target, _)) = plan.open_egress() else {
+    let ways = plan.kernel_ways();
+    if !matches!(plan.mode, Mode::Egress(_)) || ways.is_empty() {
         return Vec::new();
-    };
-    let actions = [Action::Track(TRACK_EGRESS), Action::TranslateTo(target)];
+    }
     let mut rules = build_reserved(plan).to_vec();
-    for address in plan.pod.iter().filter(|address| address.is_ipv6() == target.is_ipv6()) {
-        let to_pod = Match::Destination(*address);
-        rules.push(rule([to_pod.clone(), Match::OpensTcp], actions.clone()));
-        rules.push(rule([to_pod, Match::NotIpProtocol(TCP)], actions.clone()));
+    for way in &ways {
+        for address in plan.pod.iter().filter(|pod| Family::of(**pod) == Family::of(way.own)) {
+            let to_pod = Match::Destination(*address);
+            rules.extend(spread(&[to_pod.clone(), Match::OpensTcp], TRACK_EGRESS, &way.targets));
+            rules.extend(spread(&[to_pod, Match::NotIpProtocol(TCP)], TRACK_EGRESS, &way.targets));
+        }
     }
     rules
+}
+
+/// One rule for each target. Each takes its share of the flows that the ones before it left.
+fn spread(matches: &[Match], track: u32, targets: &[IpAddr]) -> Vec<Rule> {
+    let left = (1..=u32::try_from(targets.len()).unwrap_or(u32::MAX)).rev();
+    let shares = left.map(|left| (left > 1).then_some(Match::OneIn(left)));
+    let to_target = |(target, share): (&IpAddr, Option<Match>)| {
+        rule(
+            matches.iter().cloned().chain(share),
+            [Action::Track(track), Action::TranslateTo(*target)],
+        )
+    };
+    targets.iter().zip(shares).map(to_target).collect()
 }
 
 /// The proxy's own ports stay its own.
@@ -314,12 +324,16 @@ fn build_source(plan: &Plan) -> Vec<Rule> {
         [Match::Track(TRACK_INGRESS), Match::NotTo(plan.tun.name.clone())],
         [Action::Masquerade],
     )];
-    if let Some((_, own)) = plan.open_egress() {
-        let family = Match::Family { ipv6: own.is_ipv6() };
-        rules.push(rule(
-            [Match::Track(TRACK_EGRESS), to_tun(plan), family],
-            [Action::TranslateFrom(own)],
-        ));
+    if matches!(plan.mode, Mode::Egress(_)) {
+        for way in plan.kernel_ways() {
+            let family = Match::Family {
+                ipv6: way.own.is_ipv6(),
+            };
+            rules.push(rule(
+                [Match::Track(TRACK_EGRESS), to_tun(plan), family],
+                [Action::TranslateFrom(way.own)],
+            ));
+        }
     }
     rules
 }

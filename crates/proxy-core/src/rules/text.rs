@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use super::{Action, Chain, ChainType, Direction, Hook, Map, Match, Protocol, Rule, RulePlan, TABLE_NAME};
+use super::{Action, Chain, ChainType, Direction, Hook, Match, PortSet, Protocol, Rule, RulePlan, TABLE_NAME};
 
 impl fmt::Display for RulePlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "table inet {TABLE_NAME} {{")?;
-        for map in &self.maps {
-            writeln!(f, "{map}")?;
+        for set in &self.sets {
+            writeln!(f, "{set}")?;
         }
         for (index, chain) in self.chains.iter().enumerate() {
             if index > 0 {
@@ -20,17 +20,12 @@ impl fmt::Display for RulePlan {
     }
 }
 
-impl fmt::Display for Map {
+impl fmt::Display for PortSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = if self.ipv6 { "ipv6_addr" } else { "ipv4_addr" };
-        writeln!(f, "\tmap {} {{", self.name)?;
-        writeln!(f, "\t\ttype inet_proto . inet_service : {address} . inet_service")?;
+        writeln!(f, "\tset {} {{", self.name)?;
+        writeln!(f, "\t\ttype inet_proto . inet_service")?;
         if !self.elements.is_empty() {
-            let elements: Vec<String> = self
-                .elements
-                .iter()
-                .map(|e| format!("{} . {} : {} . {}", e.key.0, e.key.1, e.value.ip(), e.value.port()))
-                .collect();
+            let elements: Vec<String> = self.elements.iter().map(|e| format!("{} . {}", e.0, e.1)).collect();
             writeln!(f, "\t\telements = {{ {} }}", elements.join(", "))?;
         }
         writeln!(f, "\t}}")
@@ -106,6 +101,8 @@ impl fmt::Display for Match {
             Self::Source(address) => write!(f, "{} saddr {address}", family_word(address.is_ipv6())),
             Self::Destination(address) => write!(f, "{} daddr {address}", family_word(address.is_ipv6())),
             Self::Port(protocol, port) => write!(f, "{protocol} dport {port}"),
+            Self::PortIn(set) => write!(f, "meta l4proto . th dport @{set}"),
+            Self::OneIn(count) => write!(f, "numgen random mod {count} 0"),
             Self::IpProtocol(number) => write!(f, "meta l4proto {}", protocol_word(*number)),
             Self::NotIpProtocol(number) => write!(f, "meta l4proto != {}", protocol_word(*number)),
             Self::Family { ipv6: false } => f.write_str("meta nfproto ipv4"),
@@ -145,13 +142,6 @@ impl fmt::Display for Action {
             Self::Mark(mark) => write!(f, "meta mark set {mark:#010x}"),
             Self::Track(mark) => write!(f, "ct mark set {mark:#010x}"),
             Self::TranslateTo(address) => write!(f, "dnat {} to {address}", family_word(address.is_ipv6())),
-            Self::TranslateByMap { map, ipv6, track } => {
-                let family = family_word(*ipv6);
-                write!(
-                    f,
-                    "ct mark set {track:#010x} dnat {family} to meta l4proto . th dport map @{map}"
-                )
-            }
             Self::TranslateFrom(address) => write!(f, "snat {} to {address}", family_word(address.is_ipv6())),
             Self::Masquerade => f.write_str("masquerade"),
             Self::ClampSegment(bytes) => write!(f, "tcp option maxseg size set {bytes}"),

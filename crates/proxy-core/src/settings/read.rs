@@ -5,13 +5,22 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use isthmus_contract::device_config::AuthKey;
+use isthmus_contract::proxy_config::ProxyConfig;
 use isthmus_contract::{env, port};
 
 use super::{Login, LoginSource, PodIdentity, Settings, SettingsError, SettingsProblem};
-use crate::mode::Mode;
+use crate::mode::parse_target;
 
 /// What a configuration directory already says, and the environment must not say again.
 const EXCLUDED_BY_CONFIG_DIR: [&str; 4] = ["TS_AUTHKEY", "TS_AUTH_KEY", "TS_HOSTNAME", "TS_EXTRA_ARGS"];
+
+const DEST_IP: &str = "TS_DEST_IP";
+const DEST_DNS_NAME: &str = "TS_EXPERIMENTAL_DEST_DNS_NAME";
+const TARGET_IP: &str = "TS_TAILNET_TARGET_IP";
+const TARGET_FQDN: &str = "TS_TAILNET_TARGET_FQDN";
+
+/// The variables that name a target.
+const TARGETS: [&str; 4] = [DEST_IP, DEST_DNS_NAME, TARGET_IP, TARGET_FQDN];
 
 pub(super) struct Reader<'a> {
     variables: &'a BTreeMap<String, String>,
@@ -45,22 +54,37 @@ impl<'a> Reader<'a> {
             .map(str::to_owned)
     }
 
-    pub(super) fn mode(&mut self) -> Option<Mode> {
-        let ingress = self.text("TS_DEST_IP");
-        let egress = self.text("TS_TAILNET_TARGET_IP");
-        if ingress.is_some() && egress.is_some() {
+    /// The one target that the environment names, if any.
+    pub(super) fn config(&mut self) -> Option<ProxyConfig> {
+        let set: Vec<_> = TARGETS
+            .iter()
+            .filter_map(|name| Some((*name, self.text(name)?)))
+            .collect();
+        let [(name, text), others @ ..] = set.as_slice() else {
+            return None;
+        };
+        if let [(other, _), ..] = others {
             self.problem(
-                "TS_DEST_IP",
-                "contradicts TS_TAILNET_TARGET_IP: one proxy carries in one direction, remove one of them",
+                name,
+                &format!("contradicts {other}: one proxy leads to one target, remove one of them"),
             );
             return None;
         }
-        let (name, mode) = match (ingress, egress) {
-            (Some(text), _) => ("TS_DEST_IP", Mode::ingress_to_all_ports(&text)),
-            (None, Some(text)) => ("TS_TAILNET_TARGET_IP", Mode::egress_to(&text)),
-            (None, None) => return None,
-        };
-        mode.map_err(|error| self.problem(name, &error.to_string())).ok()
+        match *name {
+            DEST_DNS_NAME => Some(ProxyConfig::ingress_to_name(text.trim_end_matches('.'), None)),
+            TARGET_FQDN => Some(ProxyConfig::egress_to_name(text)),
+            _ => self.address_config(name, text),
+        }
+    }
+
+    fn address_config(&mut self, name: &'static str, text: &str) -> Option<ProxyConfig> {
+        let parsed = parse_target(text).map_err(|error| self.problem(name, &error.to_string()));
+        let address = parsed.ok()?;
+        Some(if name == DEST_IP {
+            ProxyConfig::ingress_to_every_port(vec![address])
+        } else {
+            ProxyConfig::egress(address)
+        })
     }
 
     pub(super) fn login(&mut self) -> LoginSource {

@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
 
+use isthmus_contract::proxy_config::ProxyConfig;
 use proptest::prelude::*;
 
 use super::{Login, LoginSource, Settings};
-use crate::mode::Mode;
 
 fn read(variables: &[(&str, &str)]) -> Result<Settings, super::SettingsError> {
     let variables: BTreeMap<String, String> = variables
@@ -26,7 +26,8 @@ fn hand_written_ingress_is_read() {
         ("POD_IP", "10.244.1.5"),
     ])
     .unwrap();
-    assert_eq!(settings.mode, Some(Mode::ingress_to_all_ports("10.96.0.7").unwrap()));
+    let address = "10.96.0.7".parse().unwrap();
+    assert_eq!(settings.config, Some(ProxyConfig::ingress_to_every_port(vec![address])));
     let LoginSource::Environment(login) = &settings.login else {
         panic!("{settings:?}")
     };
@@ -37,6 +38,21 @@ fn hand_written_ingress_is_read() {
     assert_eq!(settings.wireguard_port, 41641);
     assert!(!format!("{settings:?}").contains("secret-"), "a debugged key shows");
     assert!(!format!("{settings:?}").contains("tskey"), "a debugged key shows");
+}
+
+#[test]
+fn target_may_be_a_name_of_the_cluster_or_of_the_tailnet() {
+    let config = |name, value| read(&[(name, value)]).unwrap().config.unwrap();
+    assert_eq!(
+        config("TS_EXPERIMENTAL_DEST_DNS_NAME", "db.example.com."),
+        ProxyConfig::ingress_to_name("db.example.com", None)
+    );
+    assert_eq!(
+        config("TS_TAILNET_TARGET_FQDN", "Db.tailnet.example."),
+        ProxyConfig::egress_to_name("db.tailnet.example")
+    );
+    let both = read(&[("TS_DEST_IP", "10.96.0.7"), ("TS_EXPERIMENTAL_DEST_DNS_NAME", "db")]);
+    assert_eq!(both.unwrap_err().problems[0].variable, "TS_DEST_IP");
 }
 
 #[test]
@@ -109,10 +125,10 @@ fn health_address_may_be_a_bare_ipv6_host() {
 
 proptest! {
     #[test]
-    fn junk_is_reported_and_never_panics(values in proptest::collection::vec("\\PC{0,20}", 9)) {
+    fn junk_is_reported_and_never_panics(values in proptest::collection::vec("\\PC{0,20}", 11)) {
         let names = [
             "TS_DEST_IP", "TS_TAILNET_TARGET_IP", "TS_EXTRA_ARGS", "TS_LOCAL_ADDR_PORT", "PORT", "POD_IP", "POD_IPS",
-            "TS_USERSPACE", "TS_KUBE_SECRET",
+            "TS_USERSPACE", "TS_KUBE_SECRET", "TS_EXPERIMENTAL_DEST_DNS_NAME", "TS_TAILNET_TARGET_FQDN",
         ];
         let variables: BTreeMap<String, String> =
             names.iter().map(|name| (*name).to_owned()).zip(values).collect();

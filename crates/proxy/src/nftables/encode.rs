@@ -1,33 +1,20 @@
 //! Writes the parts of a rule plan as nlink's types.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use isthmus_proxy_core::{
-    Action, BaseChain, Chain, ChainType, Direction, Element, Hook, Map, Match, Protocol, Rule, TABLE_NAME,
+    Action, BaseChain, Chain, ChainType, Direction, Hook, Match, PortSet, Protocol, Rule, TABLE_NAME,
 };
 use nlink::netlink::nftables::{
-    self as nft, CmpOp, CtDirection, CtKey, CtState, CtStatus, Expr, Family, Field, FilterHook, IcmpxCode, Item,
-    LookupExpr, Match as NftMatch, MetaKey, NatHook, NatStatement, PayloadBase, Policy, Priority, RawExpr, Register,
-    Reject, SetDataType, SetElement, SetKeyType, Stmt, TcpFlags, Value, Verdict,
+    self as nft, CmpOp, CtDirection, CtState, CtStatus, Expr, Family, Field, FilterHook, IcmpxCode, Item, LookupExpr,
+    Match as NftMatch, MetaKey, NatHook, NatStatement, NumgenKind, PayloadBase, Policy, Priority, Register, Reject,
+    SetElement, SetKeyType, Stmt, TcpFlags, Value, Verdict,
 };
 
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
 const ECHO_REQUEST_V4: u8 = 8;
 const ECHO_REQUEST_V6: u8 = 128;
-
-/// The fields of `nft_nat`, from the kernel's `linux/netfilter/nf_tables.h`: type (1 is dnat), family, and the
-/// registers of the first and last address and port.
-const NAT_DNAT: u32 = 1;
-const NAT_TYPE: u16 = 1;
-const NAT_FAMILY: u16 = 2;
-const NAT_ADDRESS_MIN: u16 = 3;
-const NAT_ADDRESS_MAX: u16 = 4;
-const NAT_PORT_MIN: u16 = 5;
-const NAT_PORT_MAX: u16 = 6;
-const NAT_FLAGS: u16 = 7;
-/// `NF_NAT_RANGE_MAP_IPS | NF_NAT_RANGE_PROTO_SPECIFIED`.
-const NAT_ADDRESS_AND_PORT: u32 = 3;
 
 pub(super) fn base_chain(base: BaseChain) -> nft::BaseChain {
     let priority = Priority::Custom(base.priority);
@@ -67,33 +54,14 @@ pub(super) fn chain(chain: &Chain) -> Result<nft::Chain, nlink::Error> {
     })
 }
 
-pub(super) fn map(map: &Map) -> (nft::Set, Vec<SetElement>) {
-    let address = if map.ipv6 {
-        SetKeyType::Ipv6Addr
-    } else {
-        SetKeyType::Ipv4Addr
-    };
-    let set = nft::Set::new(TABLE_NAME, map.name)
+pub(super) fn port_set(set: &PortSet) -> (nft::Set, Vec<SetElement>) {
+    let encoded = nft::Set::new(TABLE_NAME, set.name)
         .family(Family::Inet)
-        .key_type(SetKeyType::Concat(vec![SetKeyType::InetProto, SetKeyType::InetService]))
-        .map(SetDataType::Value(SetKeyType::Concat(vec![
-            address,
-            SetKeyType::InetService,
-        ])));
-    (set, map.elements.iter().map(element).collect())
-}
-
-fn element(element: &Element) -> SetElement {
-    let (protocol, port) = element.key;
-    SetElement::concat([SetElement::inet_proto(protocol.number()), SetElement::port(port)]).value(target(element.value))
-}
-
-fn target(target: SocketAddr) -> SetElement {
-    let address = match target.ip() {
-        IpAddr::V4(v4) => SetElement::ipv4(v4),
-        IpAddr::V6(v6) => SetElement::ipv6(v6),
+        .key_type(SetKeyType::Concat(vec![SetKeyType::InetProto, SetKeyType::InetService]));
+    let element = |(protocol, port): &(Protocol, u16)| {
+        SetElement::concat([SetElement::inet_proto(protocol.number()), SetElement::port(*port)])
     };
-    SetElement::concat([address, SetElement::port(target.port())])
+    (encoded, set.elements.iter().map(element).collect())
 }
 
 pub(super) fn rule(chain: &str, rule: &Rule) -> Result<nft::Rule, nlink::Error> {
@@ -103,9 +71,7 @@ pub(super) fn rule(chain: &str, rule: &Rule) -> Result<nft::Rule, nlink::Error> 
         built = built.then(item);
     }
     for action in &rule.actions {
-        for item in acting(action)? {
-            built = built.then(item);
-        }
+        built = built.then(acting(action)?);
     }
     Ok(built)
 }
@@ -121,6 +87,8 @@ fn matching(condition: &Match) -> Vec<Item> {
         Match::Destination(IpAddr::V4(v4)) => NftMatch::eq(Field::Ip4Daddr, *v4),
         Match::Destination(IpAddr::V6(v6)) => NftMatch::eq(Field::Ip6Daddr, *v6),
         Match::Port(protocol, port) => return matching_port(*protocol, *port),
+        Match::PortIn(set) => return matching_port_in(set),
+        Match::OneIn(count) => return matching_chance(*count),
         Match::IpProtocol(number) => NftMatch::eq(Field::L4Proto, *number),
         Match::NotIpProtocol(number) => NftMatch::ne(Field::L4Proto, *number),
         Match::Family { ipv6 } => NftMatch::eq(Field::NfProto, if *ipv6 { IPV6 } else { IPV4 }),
@@ -161,6 +129,34 @@ fn matching_port(protocol: Protocol, port: u16) -> Vec<Item> {
     ]
 }
 
+/// Transport and port, in registers that follow each other, are in the set.
+fn matching_port_in(set: &str) -> Vec<Item> {
+    vec![
+        Expr::Meta {
+            dreg: Register::R0,
+            key: MetaKey::L4Proto,
+        }
+        .into(),
+        load_port(Register::Reg32_01).into(),
+        Expr::from(LookupExpr::new(set, Register::R0)).into(),
+    ]
+}
+
+fn matching_chance(count: u32) -> Vec<Item> {
+    let draw = Expr::Numgen {
+        dreg: Register::R0,
+        kind: NumgenKind::Random,
+        modulus: count,
+        offset: 0,
+    };
+    let compare = Expr::Cmp {
+        sreg: Register::R0,
+        op: CmpOp::Eq,
+        data: 0_u32.to_ne_bytes().to_vec(),
+    };
+    vec![draw.into(), compare.into()]
+}
+
 fn load_port(register: Register) -> Expr {
     Expr::Payload {
         dreg: register,
@@ -170,12 +166,11 @@ fn load_port(register: Register) -> Expr {
     }
 }
 
-fn acting(action: &Action) -> Result<Vec<Item>, nlink::Error> {
-    let one: Item = match action {
+fn acting(action: &Action) -> Result<Item, nlink::Error> {
+    Ok(match action {
         Action::Mark(mark) => Stmt::SetMark(*mark).into(),
         Action::Track(mark) => Stmt::SetCtMark(*mark).into(),
         Action::TranslateTo(address) => Stmt::Nat(NatStatement::dnat(*address)).into(),
-        Action::TranslateByMap { map, ipv6, track } => return Ok(translating_by_map(map, *ipv6, *track)),
         Action::TranslateFrom(address) => Stmt::Nat(NatStatement::snat(*address)).into(),
         Action::Masquerade => Stmt::Masquerade.into(),
         Action::ClampSegment(bytes) => Stmt::ClampTcpMss(*bytes).into(),
@@ -184,62 +179,5 @@ fn acting(action: &Action) -> Result<Vec<Item>, nlink::Error> {
         Action::Drop => Verdict::Drop.into(),
         Action::Reset => Stmt::Reject(Reject::TcpReset).into(),
         Action::RefusePort => Stmt::Reject(Reject::Icmpx(IcmpxCode::PortUnreachable)).into(),
-    };
-    Ok(vec![one])
-}
-
-/// `dnat to meta l4proto . th dport map @map`, with the flow's mark set between the lookup and the translation: a packet
-/// without an element leaves the rule at the lookup. The mark goes through a register behind the looked up value.
-fn translating_by_map(map: &str, ipv6: bool, track: u32) -> Vec<Item> {
-    let (address, port) = if ipv6 {
-        (Register::R0, Register::R1)
-    } else {
-        (Register::R0, Register::Reg32_01)
-    };
-    vec![
-        Expr::Meta {
-            dreg: Register::R0,
-            key: MetaKey::L4Proto,
-        }
-        .into(),
-        load_port(Register::Reg32_01).into(),
-        Expr::from(LookupExpr::new(map, Register::R0).dreg(Register::R0)).into(),
-        Expr::Immediate {
-            dreg: Register::R3,
-            data: track.to_ne_bytes().to_vec(),
-        }
-        .into(),
-        Expr::CtSet {
-            key: CtKey::Mark,
-            sreg: Register::R3,
-        }
-        .into(),
-        Expr::from(RawExpr::new("nat", dnat_by_registers(ipv6, address, port))).into(),
-    ]
-}
-
-/// nlink's own type for a translation by registers cannot be built outside of it.
-fn dnat_by_registers(ipv6: bool, address: Register, port: Register) -> Vec<u8> {
-    let family = u32::from(if ipv6 { IPV6 } else { IPV4 });
-    [
-        (NAT_TYPE, NAT_DNAT),
-        (NAT_FAMILY, family),
-        (NAT_ADDRESS_MIN, address.wire()),
-        (NAT_ADDRESS_MAX, address.wire()),
-        (NAT_PORT_MIN, port.wire()),
-        (NAT_PORT_MAX, port.wire()),
-        (NAT_FLAGS, NAT_ADDRESS_AND_PORT),
-    ]
-    .into_iter()
-    .flat_map(|(kind, value)| attribute(kind, value))
-    .collect()
-}
-
-/// A netlink attribute of eight bytes: length and type in host order, the value in network order.
-fn attribute(kind: u16, value: u32) -> [u8; 8] {
-    const LENGTH: u16 = 8;
-    let [l0, l1] = LENGTH.to_ne_bytes();
-    let [k0, k1] = kind.to_ne_bytes();
-    let [v0, v1, v2, v3] = value.to_be_bytes();
-    [l0, l1, k0, k1, v0, v1, v2, v3]
+    })
 }

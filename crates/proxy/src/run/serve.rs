@@ -1,11 +1,15 @@
 //! The main loop: configuration and the node's status make a plan, and the plan is put in place.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use isthmus_contract::device_config::AuthKey;
 use isthmus_contract::proxy_config::ProxyConfig;
-use isthmus_proxy_core::{Device, Documents, Mode, Plan, Publication, Settings, TailnetAddresses};
+use isthmus_proxy_core::{
+    Device, Documents, Mode, Path, Paths, Plan, Publication, Settings, TailnetAddresses, TargetName,
+};
 use isthmus_runtime::{ErrorChain, Shutdown};
 use isthmus_tailnet::{LoginState, Node, NodeStatus};
 use tokio::sync::watch;
@@ -36,18 +40,12 @@ pub(super) struct Proxy {
     documents: watch::Receiver<Option<Documents>>,
     /// The key that this process logged in with.
     auth_key: Option<AuthKey>,
-    wanted: Wanted,
+    /// The newest usable configuration, none before the first.
+    wanted: Option<ProxyConfig>,
     /// The plan whose rules are in place.
     in_place: Plan,
     applied: Option<ProxyConfig>,
     problem: Option<String>,
-}
-
-/// What the newest usable configuration asks for.
-struct Wanted {
-    mode: Mode,
-    /// The document that says so, if one does.
-    config: Option<ProxyConfig>,
 }
 
 /// What the loop does next.
@@ -67,8 +65,7 @@ impl Proxy {
         documents: watch::Receiver<Option<Documents>>,
         auth_key: Option<AuthKey>,
     ) -> Self {
-        let mode = settings.mode.clone().unwrap_or(Mode::Closed);
-        let wanted = Wanted { mode, config: None };
+        let wanted = settings.config.clone();
         let (in_place, applied, problem) = (closed, None, None);
         Self {
             settings,
@@ -117,7 +114,7 @@ impl Proxy {
             tracing::info!("there is a new auth key: starting again with it");
             return Next::Restart;
         }
-        let plan = self.plan(status);
+        let (plan, target_problem) = self.plan(status).await;
         let outcome = if repair || plan != self.in_place {
             self.put_in_place(plan, status).await
         } else {
@@ -127,6 +124,7 @@ impl Proxy {
         self.problem = outcome
             .err()
             .or(document_problem)
+            .or(target_problem)
             .or_else(|| login_problem(&status.login));
         self.report(status);
         Next::Wait(pause)
@@ -143,31 +141,63 @@ impl Proxy {
         };
         let key = configuration.device.and_then(|device| device.login.auth_key);
         let new_key = key.is_some() && key != self.auth_key;
-        let (None, Some(config)) = (&self.settings.mode, configuration.proxy) else {
+        let (None, Some(config)) = (&self.settings.config, configuration.proxy) else {
             return (None, new_key);
         };
-        match Mode::from_config(&config) {
-            Ok(mode) => {
-                self.wanted = Wanted {
-                    mode,
-                    config: Some(config),
-                };
+        match Mode::from_config(&config, &BTreeSet::new()) {
+            Ok(_) => {
+                self.wanted = Some(config);
                 (None, new_key)
             }
             Err(error) => (Some(error.to_string()), new_key),
         }
     }
 
-    fn plan(&self, status: &NodeStatus) -> Plan {
+    /// The plan for what is wanted and known now, and what keeps it from carrying.
+    async fn plan(&self, status: &NodeStatus) -> (Plan, Option<String>) {
+        let (named, name_problem) = self.named(status);
+        let mode = self.wanted.as_ref().map(|config| Mode::from_config(config, &named));
+        let (mode, mode_problem) = match mode {
+            None => (Mode::Closed, None),
+            Some(Ok(mode)) => (mode, None),
+            Some(Err(error)) => (Mode::Closed, Some(error.to_string())),
+        };
         let own = status
             .netmap
             .as_ref()
             .map(|netmap| netmap.own.addresses.clone())
             .unwrap_or_default();
-        Plan {
-            mode: self.wanted.mode.clone(),
+        let forwards_ipv6 = self.kernel.routing().forwards_ipv6().await.unwrap_or(false);
+        let plan = Plan {
+            mode,
+            paths: Paths {
+                v6: forwards_ipv6.then_some(Path::Kernel),
+                ..Paths::KERNEL
+            },
             tailnet: TailnetAddresses::from_addresses(own),
             ..self.in_place.clone()
+        };
+        let family_problem = family_problem(&plan);
+        (plan, mode_problem.or(name_problem).or(family_problem))
+    }
+
+    /// The addresses that the target's name has now, if the target is a name; and what to say when it has none.
+    fn named(&self, status: &NodeStatus) -> (BTreeSet<IpAddr>, Option<String>) {
+        match (self.wanted.as_ref().and_then(TargetName::of), &status.netmap) {
+            (Some(TargetName::Tailnet(name)), Some(netmap)) => match netmap.peer_by_name(&name) {
+                Some(peer) => (peer.addresses.iter().copied().collect(), None),
+                None => (
+                    BTreeSet::new(),
+                    Some(format!(
+                        "no device on this tailnet is called {name}: connections are refused until there is one"
+                    )),
+                ),
+            },
+            (Some(TargetName::Dns(name)), _) => (
+                BTreeSet::new(),
+                Some(format!("cannot lead to {name}: names of DNS are not followed")),
+            ),
+            (Some(TargetName::Tailnet(_)) | None, _) => (BTreeSet::new(), None),
         }
     }
 
@@ -190,25 +220,20 @@ impl Proxy {
             );
         }
         self.in_place = plan;
-        self.note_in_place(routed, status)
+        self.note_in_place(routed, status);
+        Ok(())
     }
 
-    fn note_in_place(&mut self, routed: Routed, status: &NodeStatus) -> Result<(), String> {
+    fn note_in_place(&mut self, routed: Routed, status: &NodeStatus) {
         let metrics = self.health.metrics();
         metrics.plans_applied.inc();
         metrics.device_up.set(routed.tun_is_up.into());
-        if self.in_place.carries_ipv6() && !routed.forwards_ipv6 {
-            return Err(
-                "cannot carry IPv6: set the sysctl net.ipv6.conf.all.forwarding to 1 in the Pod, by a ProxyClass or \
-                 a privileged init container, or use an IPv4 target"
-                    .to_owned(),
-            );
-        }
-        if self.wanted.mode != Mode::Closed && status.is_running() && routed.tun_is_up {
-            self.applied = self.wanted.config.clone();
+        if self.in_place.mode != Mode::Closed && status.is_running() && routed.tun_is_up {
+            // What leads nowhere is not applied, and what the environment asked for stands in no document.
+            let stands = self.settings.config.is_none() && !self.in_place.ways().is_empty();
+            self.applied = self.wanted.clone().filter(|_| stands);
             self.health.rules_are_in_place();
         }
-        Ok(())
     }
 
     fn report(&self, status: &NodeStatus) {
@@ -228,6 +253,7 @@ impl Proxy {
             device,
             applied: self.applied.clone(),
             problem: self.problem.clone(),
+            carries: self.in_place.carries(),
             refused_login: refused.then(|| self.auth_key.clone()),
         };
         publisher.publish(publication.render());
@@ -249,6 +275,16 @@ impl Proxy {
             publisher.finish(LAST_WRITE).await;
         }
     }
+}
+
+/// What to say when the target is not carried to for its family alone.
+fn family_problem(plan: &Plan) -> Option<String> {
+    let wants_ipv6 = plan.mode.targets().any(|target| target.is_ipv6()) && plan.tailnet.v6.is_some();
+    (wants_ipv6 && plan.paths.v6.is_none() && plan.ways().is_empty()).then(|| {
+        "cannot carry IPv6: set the sysctl net.ipv6.conf.all.forwarding to 1 in the Pod, by a ProxyClass or a privileged \
+         init container, or use an IPv4 target"
+            .to_owned()
+    })
 }
 
 /// A channel whose sender is gone reports that again and again: then this never returns, so that its branch is never

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use isthmus_proxy_core::{
-    Documents, Login, LoginSource, Mode, Plan, ReservedPorts, Settings, TUN_NAME, TailnetAddresses, Tun,
+    Documents, Login, LoginSource, Mode, Paths, Plan, ReservedPorts, Settings, TUN_NAME, TailnetAddresses, Tun,
 };
 use isthmus_runtime::{ErrorChain, Secret, Shutdown};
 use isthmus_tailnet::state::{FileStore, StateStore};
@@ -62,6 +62,7 @@ pub(super) async fn start(settings: Settings, shutdown: Shutdown) -> Result<(Pro
 fn closed_plan(settings: &Settings, pod: BTreeSet<IpAddr>) -> Plan {
     Plan {
         mode: Mode::Closed,
+        paths: Paths::KERNEL,
         tailnet: TailnetAddresses::default(),
         pod,
         tun: Tun {
@@ -125,7 +126,7 @@ fn watch_documents(
         LoginSource::Environment(_) => None,
     };
     let secret = client.zip(settings.kube_secret.clone());
-    let sources = match (&settings.mode, &folder) {
+    let sources = match (&settings.config, &folder) {
         (Some(_), None) => ConfigSources {
             secret: None,
             folder: None,

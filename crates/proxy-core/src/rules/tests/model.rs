@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::rules::{Action, Chain, Direction, MARK_TO_TAILNET, Map, Match, Protocol, RulePlan};
+use crate::rules::{Action, Chain, Direction, MARK_TO_TAILNET, Match, RulePlan};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Packet {
@@ -12,26 +12,8 @@ pub(super) struct Packet {
     pub(super) protocol: u8,
     pub(super) port: u16,
     pub(super) opens_tcp: bool,
-}
-
-impl Packet {
-    pub(super) fn first(
-        from: &'static str,
-        source: IpAddr,
-        destination: IpAddr,
-        protocol: u8,
-        port: u16,
-        opens_tcp: bool,
-    ) -> Self {
-        Self {
-            from,
-            source,
-            destination,
-            protocol,
-            port,
-            opens_tcp,
-        }
-    }
+    /// What chance says when it is asked.
+    pub(super) luck: u32,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -108,9 +90,8 @@ impl Walk<'_> {
             }
             for action in &rule.actions {
                 match self.act(action) {
-                    Some(Step::GoOn) => {}
-                    Some(step) => return step,
-                    None => break,
+                    Step::GoOn => {}
+                    step @ (Step::Accept | Step::Stop(_)) => return step,
                 }
             }
         }
@@ -127,11 +108,13 @@ impl Walk<'_> {
             Match::Source(address) => packet.source == *address,
             Match::Destination(address) => packet.destination == *address,
             Match::Port(protocol, port) => (protocol.number(), *port) == (packet.protocol, packet.port),
+            Match::PortIn(set) => self.is_in(set),
+            Match::OneIn(count) => packet.luck.is_multiple_of(*count),
             Match::IpProtocol(number) => packet.protocol == *number,
             Match::NotIpProtocol(number) => packet.protocol != *number,
             Match::Family { ipv6 } => packet.destination.is_ipv6() == *ipv6,
             Match::OpensTcp | Match::TcpSyn => packet.protocol == 6 && packet.opens_tcp,
-            Match::EchoRequest { ipv6 } => !ipv6 && packet.protocol == 1,
+            Match::EchoRequest { ipv6 } => packet.protocol == if *ipv6 { 58 } else { 1 },
             Match::New => true,
             Match::Known => false,
             Match::Direction(direction) => *direction == Direction::Original,
@@ -140,26 +123,25 @@ impl Walk<'_> {
         }
     }
 
-    /// None ends the rule.
-    fn act(&mut self, action: &Action) -> Option<Step> {
+    fn is_in(&self, set: &str) -> bool {
+        let sets = &self.plan.sets;
+        let set = sets.iter().find(|s| s.name == set).expect("every set exists");
+        let mut elements = set.elements.iter();
+        elements.any(|(protocol, port)| (protocol.number(), *port) == (self.packet.protocol, self.packet.port))
+    }
+
+    fn act(&mut self, action: &Action) -> Step {
         match action {
             Action::Mark(mark) => self.mark = *mark,
             Action::Track(track) => self.track = *track,
-            Action::TranslateTo(target) => return Some(self.translate(*target)),
-            Action::TranslateByMap { map, track, .. } => {
-                let map: &Map = self.plan.maps.iter().find(|m| m.name == *map)?;
-                let key = (Protocol::from_number(self.packet.protocol)?, self.packet.port);
-                let element = map.elements.iter().find(|element| element.key == key)?;
-                self.track = *track;
-                return Some(self.translate(element.value.ip()));
-            }
-            Action::Jump(chain) => return Some(self.chain(chain)),
-            Action::Accept => return Some(Step::Accept),
-            Action::Drop => return Some(Step::Stop(Verdict::Dropped)),
-            Action::Reset | Action::RefusePort => return Some(Step::Stop(Verdict::Refused)),
+            Action::TranslateTo(target) => return self.translate(*target),
+            Action::Jump(chain) => return self.chain(chain),
+            Action::Accept => return Step::Accept,
+            Action::Drop => return Step::Stop(Verdict::Dropped),
+            Action::Reset | Action::RefusePort => return Step::Stop(Verdict::Refused),
             Action::TranslateFrom(_) | Action::Masquerade | Action::ClampSegment(_) => {}
         }
-        Some(Step::GoOn)
+        Step::GoOn
     }
 
     fn translate(&mut self, target: IpAddr) -> Step {
