@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: measurements, printed and never asserted.
 
+mod accounts;
+mod expose;
 mod pods;
 
 use std::fs;
@@ -26,6 +28,8 @@ pub(crate) enum Bench {
     Node(NodeOptions),
     /// One TCP stream through the proxies of a cluster, beside the same stream without a tailnet
     Pods(pods::Options),
+    /// How soon an exposed Service is ready and reached, one by one and many at once, and what that costs
+    Expose(expose::Options),
 }
 
 /// How to measure the node.
@@ -66,6 +70,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Node(options) => measure_nodes(options),
         Bench::Pods(options) => pods::run(options),
+        Bench::Expose(options) => expose::run(options),
     }
 }
 

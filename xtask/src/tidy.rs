@@ -7,7 +7,7 @@ use crate::process::{repository, say};
 mod arrows;
 mod manifests;
 mod markdown;
-mod security;
+mod promises;
 mod sources;
 
 /// One thing that is not as it shall be: where, and what to do.
@@ -24,7 +24,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     complaints.extend(manifests::check(&root)?);
     complaints.extend(sources::check(&root)?);
     complaints.extend(markdown::check(&root)?);
-    complaints.extend(security::check(&root)?);
+    complaints.extend(promises::check(&root)?);
     for complaint in &complaints {
         say(complaint);
     }

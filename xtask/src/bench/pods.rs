@@ -1,15 +1,14 @@
 //! `cargo xtask bench pods`: one TCP stream through the proxies of a cluster, beside the same stream without a tailnet.
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 use isthmus_testkit::workload;
 use serde_json::Value;
 
+use super::accounts::{Pod, machine_seconds};
 use crate::demo::stage::{Stage, run_on, until};
 use crate::process::say;
 
@@ -39,12 +38,6 @@ struct Stream<'a> {
 
 /// Runs a stream for so many seconds and returns the report of iperf3.
 type Run<'a> = Box<dyn Fn(u32) -> Result<Value> + 'a>;
-
-/// A Pod's accounts in the kernel.
-struct Pod {
-    processor: PathBuf,
-    memory: PathBuf,
-}
 
 /// Runs the benchmark and prints its figures.
 ///
@@ -187,89 +180,4 @@ fn from_pod(stage: &Stage, host: &str, seconds: u32, more: &[&str]) -> Result<Va
         .kubectl(&[&fixed[..], more].concat())
         .context("run iperf3 in a Pod")?;
     serde_json::from_str(&output).context("read what iperf3 printed")
-}
-
-impl Pod {
-    fn of_proxy(stage: &Stage, service: &str) -> Result<Self> {
-        Self::find(stage, "isthmus", &format!("tailscale.com/parent-resource={service}"))
-    }
-
-    /// The accounts of the one Pod with this label: the kubelet names its control group after the Pod's UID.
-    fn find(stage: &Stage, namespace: &str, label: &str) -> Result<Self> {
-        let uid = stage.kubectl(&[
-            "-n",
-            namespace,
-            "get",
-            "pods",
-            "-l",
-            label,
-            "-o",
-            "jsonpath={.items[0].metadata.uid}",
-        ])?;
-        let group = |controller: &str| {
-            let root = Path::new("/sys/fs/cgroup").join(controller);
-            find_folder(&root, &format!("pod{uid}"), 6)
-                .with_context(|| format!("{} has no control group of Pod {uid}", root.display()))
-        };
-        Ok(Self {
-            processor: group("cpuacct")?,
-            memory: group("memory")?,
-        })
-    }
-
-    fn processor_seconds(&self) -> Result<f64> {
-        Ok(number(&self.processor.join("cpuacct.usage"))? / 1e9)
-    }
-
-    /// What the Pod holds: memory of its own, and with the page cache.
-    fn memory(&self) -> Result<String> {
-        let stat = fs::read_to_string(self.memory.join("memory.stat")).context("read memory.stat")?;
-        let own = stat
-            .lines()
-            .find_map(|line| line.strip_prefix("total_rss "))
-            .context("memory.stat has total_rss")?;
-        let own: f64 = own.trim().parse().context("total_rss is a number")?;
-        let all = number(&self.memory.join("memory.usage_in_bytes"))?;
-        Ok(format!(
-            "{:.1} MiB own, {:.1} MiB in all",
-            own / 1_048_576.0,
-            all / 1_048_576.0
-        ))
-    }
-}
-
-fn number(file: &Path) -> Result<f64> {
-    let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-    text.trim()
-        .parse()
-        .with_context(|| format!("{} holds a number", file.display()))
-}
-
-/// The first folder of this name at most `depth` levels below.
-fn find_folder(below: &Path, name: &str, depth: u32) -> Option<PathBuf> {
-    let folders = fs::read_dir(below)
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir());
-    let folders: Vec<PathBuf> = folders.collect();
-    let here = folders
-        .iter()
-        .find(|path| path.file_name().is_some_and(|own| own == name));
-    here.cloned()
-        .or_else(|| (depth > 1).then(|| folders.iter().find_map(|path| find_folder(path, name, depth - 1)))?)
-}
-
-/// Seconds in which the machine's processors were busy.
-fn machine_seconds() -> Result<f64> {
-    let stat = fs::read_to_string("/proc/stat").context("read /proc/stat")?;
-    let first = stat.lines().next().context("/proc/stat has a line")?;
-    let ticks: Vec<f64> = first
-        .split_whitespace()
-        .skip(1)
-        .filter_map(|word| word.parse().ok())
-        .collect();
-    ensure!(ticks.len() > 7, "/proc/stat has too few columns");
-    // user, nice, system, irq, softirq; a tick is a hundredth of a second.
-    Ok((ticks[0] + ticks[1] + ticks[2] + ticks[5] + ticks[6]) / 100.0)
 }

@@ -1,7 +1,7 @@
 //! What the cases are shown on: a cluster, a tailnet, a laptop and a database host, and the operator.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{io::Write, thread};
@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Everything that the demo started.
 pub(crate) struct Stage {
     cluster: Cluster,
+    image: PathBuf,
     tailnet: Tailnet,
     pub(crate) laptop: Member,
     pub(crate) database: Member,
@@ -40,8 +41,8 @@ impl Stage {
         clear();
         let spec = ClusterSpec::in_free_slot(&state_folder())?;
         let cluster = Cluster::up(&spec, &say)?;
-        for image in [built.image, workload::write_image()?] {
-            cluster.load(&image)?;
+        for image in [&built.image, &workload::write_image()?] {
+            cluster.load(image)?;
         }
         let world = World::around(&cluster);
         let folder = spec.state.join("tailnet");
@@ -57,6 +58,7 @@ impl Stage {
         let redis = start_redis(&database.host.namespace, &folder)?;
         Ok(Self {
             cluster,
+            image: built.image,
             tailnet,
             laptop,
             database,
@@ -97,11 +99,15 @@ impl Stage {
         fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
     }
 
+    /// The `kubectl` of the cluster's version, set up for it.
+    pub(crate) fn kubectl_command(&self) -> Command {
+        self.cluster.kubectl()
+    }
+
     /// Runs `kubectl` and returns what it printed.
     pub(crate) fn kubectl(&self, args: &[&str]) -> Result<String> {
         let output = self
-            .cluster
-            .kubectl()
+            .kubectl_command()
             .args(args)
             .stdin(Stdio::null())
             .output()
@@ -154,6 +160,16 @@ impl Stage {
         let label = format!("tailscale.com/parent-resource={service}");
         let path = "jsonpath={.items[0].status.podIP}";
         self.kubectl(&["-n", "isthmus", "get", "pods", "-l", &label, "-o", path])
+    }
+
+    /// The file of the image that the operator and the proxies run.
+    pub(crate) fn image(&self) -> &Path {
+        &self.image
+    }
+
+    /// The audit log of the API server.
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.cluster.audit_log()
     }
 
     /// The tailnet address of a device.
@@ -267,7 +283,7 @@ pub(crate) fn run_on(namespace: &Namespace, program: &str, args: &[&str]) -> Res
 }
 
 /// A key-value server as the distribution ships it, which answers everybody who reaches it.
-fn start_redis(namespace: &Namespace, folder: &std::path::Path) -> Result<Process> {
+fn start_redis(namespace: &Namespace, folder: &Path) -> Result<Process> {
     let mut command = Command::new("redis-server");
     command
         .args([
