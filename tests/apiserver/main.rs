@@ -7,4 +7,5 @@
 
 mod operator;
 mod proxy_state;
+mod replicas;
 mod server;

@@ -10,7 +10,7 @@ use isthmus_operator_core::settings::Settings;
 use k8s_openapi::api::core::v1::Service;
 use kube::{Client, ResourceExt as _};
 
-use crate::{apply::Writer, metrics::Metrics, watch::Stores};
+use crate::{apply::Writer, error::Error, lease::Term, metrics::Metrics, watch::Stores};
 
 /// Credentials refused for this long let a deletion end without the tailnet.
 const HOPELESS_AFTER: Duration = Duration::from_mins(15);
@@ -31,8 +31,20 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     /// Name of this replica.
     pub(crate) instance: String,
+    /// Until when this replica may act.
+    pub(crate) term: Term,
     /// What is remembered about single Services.
     pub(crate) memory: Memory,
+}
+
+impl Context {
+    /// Whether this replica may still act; to be asked before every write and call.
+    ///
+    /// # Errors
+    /// [`Error::NotLeading`] when its term is over.
+    pub(crate) fn check_term(&self) -> Result<(), Error> {
+        self.term.is_on().then_some(()).ok_or(Error::NotLeading)
+    }
 }
 
 /// What is remembered about single Services, by UID. Losing it costs time, never correctness.

@@ -19,6 +19,9 @@ pub enum Error {
     /// The tailnet did not do what was asked.
     #[error(transparent)]
     Tailnet(#[from] tailnet::Error),
+    /// Another replica may lead by now.
+    #[error("cannot go on: this replica does not lead any more; the leader does the rest")]
+    NotLeading,
 }
 
 /// Kinds of failures, by what to do about them.
@@ -32,6 +35,8 @@ pub(crate) enum Class {
     ApiServer,
     /// The tailnet's part.
     Tailnet(tailnet::Class),
+    /// Another replica's turn.
+    NotLeading,
 }
 
 impl Class {
@@ -42,6 +47,7 @@ impl Class {
             Self::Refused => "refused",
             Self::ApiServer => "api_server",
             Self::Tailnet(class) => class.label(),
+            Self::NotLeading => "not_leading",
         }
     }
 
@@ -49,7 +55,7 @@ impl Class {
     pub(crate) fn pause(self, failures: u32) -> Duration {
         let (first, most) = match self {
             Self::Conflict => (Duration::from_millis(200), Duration::from_secs(5)),
-            Self::ApiServer => (Duration::from_secs(1), Duration::from_secs(30)),
+            Self::ApiServer | Self::NotLeading => (Duration::from_secs(1), Duration::from_secs(30)),
             Self::Tailnet(tailnet::Class::Unavailable | tailnet::Class::NotFound) => {
                 (Duration::from_secs(2), Duration::from_mins(1))
             }
@@ -75,6 +81,7 @@ impl Error {
     pub(crate) fn class(&self) -> Class {
         match self {
             Self::Tailnet(error) => Class::Tailnet(error.class()),
+            Self::NotLeading => Class::NotLeading,
             Self::Kubernetes { cause, .. } => match status_code(cause) {
                 Some(409) => Class::Conflict,
                 Some(400..=499) => Class::Refused,
@@ -87,7 +94,7 @@ impl Error {
     pub(crate) const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Tailnet(error) => error.retry_after(),
-            Self::Kubernetes { .. } => None,
+            Self::Kubernetes { .. } | Self::NotLeading => None,
         }
     }
 

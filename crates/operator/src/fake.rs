@@ -25,6 +25,8 @@ pub(crate) enum Answer {
     List(Vec<Value>),
     /// This status and body.
     Json(u16, Value),
+    /// Nothing, ever.
+    Silence,
 }
 
 /// One request that is expected: `METHOD /path`, without the query.
@@ -85,7 +87,10 @@ impl Fake {
         let body = body.collect().await.unwrap().to_bytes();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let asked = format!("{} {}", head.method, head.uri.path());
-        let (status, answer) = self.shared.lock().unwrap().next(&asked, &body);
+        let next = self.shared.lock().unwrap().next(&asked, &body);
+        let Some((status, answer)) = next else {
+            return std::future::pending().await;
+        };
         let answer = Full::new(Bytes::from(answer.to_string()));
         Ok(Response::builder()
             .status(status)
@@ -96,15 +101,16 @@ impl Fake {
 }
 
 impl Shared {
-    fn next(&mut self, asked: &str, body: &Value) -> (u16, Value) {
+    fn next(&mut self, asked: &str, body: &Value) -> Option<(u16, Value)> {
         self.seen.push((asked.to_owned(), body.clone()));
         self.version += 1;
-        match self.script.pop_front() {
+        Some(match self.script.pop_front() {
             Some((wanted, answer)) if wanted == asked => match answer {
                 Answer::Echo => (200, self.stored(body)),
                 Answer::Empty => (200, json!({"metadata": {}, "items": []})),
                 Answer::List(items) => (200, json!({"metadata": {}, "items": items})),
                 Answer::Json(status, body) => (status, body),
+                Answer::Silence => return None,
             },
             Some((wanted, answer)) => {
                 self.faults.push(format!("{asked} instead of {wanted}"));
@@ -115,7 +121,7 @@ impl Shared {
                 self.faults.push(format!("{asked} at the end"));
                 (500, json!({}))
             }
-        }
+        })
     }
 
     fn stored(&self, body: &Value) -> Value {

@@ -1,7 +1,10 @@
 //! Who leads: one replica holds the Lease, renews it, and gives it back when it ends.
 //!
 //! A lease of another is over when it has not changed for its duration as watched by the own clock, so clocks of
-//! different machines need not agree. A leader that cannot renew stops before its lease is over.
+//! different machines need not agree. A leader that cannot renew stops before its lease is over: every write asks its
+//! [`Term`] first, also in a process that was stopped and wakes up late.
+
+mod term;
 
 use std::time::{Duration, Instant};
 
@@ -13,16 +16,36 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{Api, Client, api::PostParams};
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 
-/// How long a lease holds without being renewed.
-const DURATION: Duration = Duration::from_secs(15);
-/// A leader that could not renew for this long stops.
-const RENEW_WITHIN: Duration = Duration::from_secs(10);
-/// How often the leader renews, and others look.
-const PERIOD: Duration = Duration::from_secs(2);
-/// How long one request may take.
-const REQUEST: Duration = Duration::from_secs(5);
+pub(crate) use term::Term;
+
+/// How leading is timed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timing {
+    /// How long a lease holds without being renewed; whole seconds.
+    pub(crate) duration: Duration,
+    /// A leader that could not renew for this long stops. What is left of `duration` is for its last requests.
+    pub(crate) renew_within: Duration,
+    /// How often the leader renews.
+    pub(crate) renew_every: Duration,
+    /// How often others look: this long after a leader gave the Lease back, the next one leads.
+    pub(crate) look_every: Duration,
+    /// How long one request may take.
+    pub(crate) request: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            duration: Duration::from_secs(15),
+            renew_within: Duration::from_secs(10),
+            renew_every: Duration::from_secs(2),
+            look_every: Duration::from_secs(1),
+            request: Duration::from_secs(5),
+        }
+    }
+}
 
 /// One candidate for leading.
 pub(crate) struct Candidate {
@@ -30,6 +53,18 @@ pub(crate) struct Candidate {
     name: String,
     namespace: String,
     identity: String,
+    timing: Timing,
+}
+
+/// How an attempt to take or renew the Lease came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    /// This candidate leads.
+    Leads,
+    /// Somebody else does.
+    Held,
+    /// Somebody wrote at the same time; who it was shows at the next look.
+    Raced,
 }
 
 /// The lease of somebody as it was first seen.
@@ -41,46 +76,60 @@ struct Seen {
 
 impl Candidate {
     /// A candidate called `identity` for the Lease `name` in `namespace`.
-    pub(crate) fn new(client: &Client, namespace: &str, name: &str, identity: &str) -> Self {
+    pub(crate) fn new(client: &Client, namespace: &str, name: &str, identity: &str, timing: Timing) -> Self {
         Self {
             api: Api::namespaced(client.clone(), namespace),
             name: name.to_owned(),
             namespace: namespace.to_owned(),
             identity: identity.to_owned(),
+            timing,
         }
     }
 
-    /// Waits until this candidate leads. `reached` is called when the API server has answered for the first time.
+    /// Waits until this candidate leads, and gives back its term. `reached` is called whenever the API server has
+    /// answered.
     ///
     /// # Cancel safety
     /// Dropping the future may leave the Lease held; it runs out by itself.
-    pub(crate) async fn lead(&self, mut reached: impl FnMut()) {
+    pub(crate) async fn lead(&self, mut reached: impl FnMut()) -> Term {
         let mut seen = None;
         loop {
+            let begun = Instant::now();
             match self.attempt(&mut seen).await {
-                Ok(leads) => {
+                Ok(Attempt::Leads) => {
                     reached();
-                    if leads {
-                        return;
-                    }
+                    return Term::until(begun + self.timing.renew_within);
                 }
+                Ok(Attempt::Held | Attempt::Raced) => reached(),
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
                     tracing::warn!(error, lease = self.name, "cannot take part in the leader election");
                 }
             }
-            sleep(PERIOD).await;
+            sleep(self.timing.look_every).await;
         }
     }
 
-    /// Renews until that fails for too long or somebody else holds the Lease.
-    pub(crate) async fn hold(&self) {
-        let mut renewed = Instant::now();
-        while renewed.elapsed() < RENEW_WITHIN {
-            sleep(PERIOD).await;
+    /// Renews until the term is over without a renewal, or somebody else holds the Lease.
+    pub(crate) async fn hold(&self, term: &Term) {
+        // A request that hangs must not outlast the term.
+        while let Ok(Some(begun)) = timeout_at(term.ends_at().into(), self.renew()).await {
+            term.extend(begun + self.timing.renew_within);
+        }
+        term.end();
+    }
+
+    /// Renews once, trying as often as it takes, and gives back when the renewal was asked for. Nothing when somebody
+    /// else leads.
+    async fn renew(&self) -> Option<Instant> {
+        loop {
+            sleep(self.timing.renew_every).await;
+            let begun = Instant::now();
             match self.attempt(&mut None).await {
-                Ok(true) => renewed = Instant::now(),
-                Ok(false) => return,
+                Ok(Attempt::Leads) => return Some(begun),
+                Ok(Attempt::Held) => return None,
+                // A request of our own that was given up may have been carried out after all.
+                Ok(Attempt::Raced) => {}
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
                     tracing::warn!(error, lease = self.name, "cannot renew the lease");
@@ -113,25 +162,28 @@ impl Candidate {
         }
     }
 
-    /// Takes or renews the Lease if that is allowed. Whether this candidate leads now.
-    async fn attempt(&self, seen: &mut Option<Seen>) -> Result<bool, LeaseError> {
+    /// Takes or renews the Lease if that is allowed.
+    async fn attempt(&self, seen: &mut Option<Seen>) -> Result<Attempt, LeaseError> {
         let Some(lease) = self.get().await? else {
-            let lease = self.lease(None);
-            return won(timeout(REQUEST, self.api.create(&parameters(), &lease)).await);
+            let (parameters, lease) = (parameters(), self.lease(None));
+            let request = self.api.create(&parameters, &lease);
+            return won(timeout(self.timing.request, request).await);
         };
         if !may_take(&lease, &self.identity, seen, Instant::now()) {
-            return Ok(false);
+            return Ok(Attempt::Held);
         }
         self.replace(&self.lease(Some(&lease))).await
     }
 
     async fn get(&self) -> Result<Option<Lease>, LeaseError> {
-        Ok(timeout(REQUEST, self.api.get_opt(&self.name)).await??)
+        Ok(timeout(self.timing.request, self.api.get_opt(&self.name)).await??)
     }
 
     /// Writes over the version that was read; somebody who was faster wins.
-    async fn replace(&self, lease: &Lease) -> Result<bool, LeaseError> {
-        won(timeout(REQUEST, self.api.replace(&self.name, &parameters(), lease)).await)
+    async fn replace(&self, lease: &Lease) -> Result<Attempt, LeaseError> {
+        let parameters = parameters();
+        let request = self.api.replace(&self.name, &parameters, lease);
+        won(timeout(self.timing.request, request).await)
     }
 
     fn lease(&self, existing: Option<&Lease>) -> Lease {
@@ -143,7 +195,7 @@ impl Candidate {
             metadata: existing.map_or_else(|| self.metadata(), |lease| lease.metadata.clone()),
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.identity.clone()),
-                lease_duration_seconds: Some(i32::try_from(DURATION.as_secs()).unwrap_or(i32::MAX)),
+                lease_duration_seconds: Some(i32::try_from(self.timing.duration.as_secs()).unwrap_or(i32::MAX)),
                 acquire_time: if stays {
                     spec.acquire_time.clone()
                 } else {
@@ -185,10 +237,10 @@ fn parameters() -> PostParams {
     }
 }
 
-fn won(answer: Result<Result<Lease, kube::Error>, tokio::time::error::Elapsed>) -> Result<bool, LeaseError> {
+fn won(answer: Result<Result<Lease, kube::Error>, tokio::time::error::Elapsed>) -> Result<Attempt, LeaseError> {
     match answer? {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Ok(_) => Ok(Attempt::Leads),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Attempt::Raced),
         Err(error) => Err(error.into()),
     }
 }
@@ -225,11 +277,18 @@ fn may_take(lease: &Lease, identity: &str, seen: &mut Option<Seen>, now: Instant
 }
 
 /// Holds the lease while `work` runs. Ends with `work`, or early when the lease is lost; then the value is `false`.
-pub(crate) async fn while_leading(candidate: &Candidate, work: impl Future<Output = ()>, shutdown: &Shutdown) -> bool {
+pub(crate) async fn while_leading(
+    candidate: &Candidate,
+    term: &Term,
+    work: impl Future<Output = ()>,
+    shutdown: &Shutdown,
+) -> bool {
     let kept = tokio::select! {
+        biased;
+        () = candidate.hold(term) => false,
         () = work => true,
-        () = candidate.hold() => false,
     };
+    term.end();
     if kept || shutdown.has_begun() {
         candidate.release().await;
     }

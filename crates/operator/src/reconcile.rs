@@ -119,6 +119,7 @@ async fn act(input: &mut Input, context: &Context) -> Result<Vec<service_proxy::
 }
 
 async fn perform(action: &Action, input: &mut Input, context: &Context) -> Result<(), Error> {
+    context.check_term()?;
     match action {
         Action::HoldFinalizer => keep(
             input,
@@ -192,6 +193,7 @@ async fn tell(input: &mut Input, existing: Option<&Condition>, context: &Context
     let condition = plan.condition(existing, generation, &input.now);
     let goes_away = plan.verdict.is_none() && existing.is_some() && !input.is_deleted();
     if condition.is_some() || goes_away {
+        context.check_term()?;
         if let Some(written) = context
             .writer
             .apply_condition(&input.service, condition.as_ref())

@@ -1,6 +1,6 @@
 //! The operator from start to end.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use isthmus_operator_core::settings::Settings;
 use isthmus_runtime::{Readiness, Shutdown, admin::Admin};
@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use crate::{
     apply::Writer,
     context::{Context, Memory},
-    lease::{Candidate, while_leading},
+    lease::{Candidate, Term, Timing, while_leading},
     metrics::Metrics,
     queue, sweep,
     watch::Watches,
@@ -22,6 +22,9 @@ use crate::{
 const LEASE: &str = "isthmus-operator";
 /// The namespace whose UID tells clusters apart.
 const CLUSTER_IDENTITY: &str = "kube-system";
+
+/// How long looks under way may take after the end has begun. What they leave undone, the next leader does.
+const LAST_LOOKS: Duration = Duration::from_secs(5);
 
 /// What one operator needs to know.
 pub struct Config {
@@ -70,14 +73,14 @@ pub async fn run(client: Client, config: Config, shutdown: Shutdown) -> Result<(
     serve_admin(config.listen, readiness, registry, shutdown.clone()).await?;
 
     let namespace = config.settings.namespace.clone();
-    let candidate = Candidate::new(&client, &namespace, LEASE, &config.instance);
-    tokio::select! {
-        () = candidate.lead(|| drop(api_server.take())) => {}
+    let candidate = Candidate::new(&client, &namespace, LEASE, &config.instance, Timing::default());
+    let term = tokio::select! {
+        term = candidate.lead(|| drop(api_server.take())) => term,
         () = shutdown.begun() => return Ok(()),
-    }
+    };
     tracing::info!(instance = config.instance, "leading");
     metrics.leads(true);
-    let result = lead(client, config, metrics.clone(), &candidate, &shutdown).await;
+    let result = lead(client, config, metrics.clone(), &candidate, term, &shutdown).await;
     metrics.leads(false);
     result
 }
@@ -87,15 +90,16 @@ async fn lead(
     config: Config,
     metrics: Metrics,
     candidate: &Candidate,
+    term: Term,
     shutdown: &Shutdown,
 ) -> Result<(), RunError> {
     let mut failure = None;
     let work = async {
-        if let Err(error) = Box::pin(work(client, config, metrics, shutdown)).await {
+        if let Err(error) = Box::pin(work(client, config, metrics, term.clone(), shutdown)).await {
             failure = Some(error);
         }
     };
-    let kept = while_leading(candidate, work, shutdown).await;
+    let kept = while_leading(candidate, &term, work, shutdown).await;
     match failure {
         Some(error) => Err(error),
         None if kept => Ok(()),
@@ -104,7 +108,13 @@ async fn lead(
 }
 
 /// Everything only a leader does.
-async fn work(client: Client, config: Config, metrics: Metrics, shutdown: &Shutdown) -> Result<(), RunError> {
+async fn work(
+    client: Client,
+    config: Config,
+    metrics: Metrics,
+    term: Term,
+    shutdown: &Shutdown,
+) -> Result<(), RunError> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let identity = namespaces
         .get_metadata(CLUSTER_IDENTITY)
@@ -127,6 +137,7 @@ async fn work(client: Client, config: Config, metrics: Metrics, shutdown: &Shutd
         settings,
         metrics,
         instance: config.instance,
+        term,
         memory: Memory::default(),
     });
     let sweeping = async {
@@ -141,7 +152,14 @@ async fn work(client: Client, config: Config, metrics: Metrics, shutdown: &Shutd
         watches.changes.clone(),
         async move { end.begun().await },
     );
-    tokio::join!(sweeping, reconciling);
+    let too_late = async {
+        shutdown.begun().await;
+        tokio::time::sleep(LAST_LOOKS).await;
+    };
+    tokio::select! {
+        ((), ()) = async { tokio::join!(sweeping, reconciling) } => {}
+        () = too_late => tracing::warn!("looks under way are given up; the next leader goes on with them"),
+    }
     Ok(())
 }
 

@@ -72,6 +72,7 @@ fn parent_uid(metadata: &ObjectMeta) -> Option<String> {
 async fn remove(context: &Context, uid: &str) -> Result<(), Error> {
     let children = gather::live_children(context, &format!("{}={uid},{}", label::PARENT_UID, watch::ours())).await?;
     for action in cleanup::remove(&children, false).actions {
+        context.check_term()?;
         match &action {
             Action::Delete(child) => context.writer.delete_child(child).await?,
             Action::DeleteDevice(id) => gone_is_fine(context.tailnet.delete_device(id).await)?,
@@ -104,6 +105,7 @@ async fn revoke_unheld_keys(context: &Context) -> Result<(), Error> {
     }
     let held = held_keys(context).await?;
     for (id, description) in ours.iter().filter(|(id, _)| !held.contains(*id)) {
+        context.check_term()?;
         tracing::info!(key_id = id, description, "revoking an auth key that nobody holds");
         gone_is_fine(context.tailnet.delete_key(id).await)?;
     }

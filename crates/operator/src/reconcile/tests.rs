@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use isthmus_contract::{annotation, condition::PROXY_READY, finalizer, proxy_status::ProxyStatus, secret_key};
 use isthmus_operator_core::{
@@ -29,6 +33,7 @@ use crate::{
     apply::Writer,
     context::{Context, Memory},
     fake::{Answer, Fake, refusal},
+    lease::Term,
     metrics::Metrics,
     watch::Stores,
 };
@@ -121,6 +126,7 @@ fn context(fake: &Fake, world: &World) -> Arc<Context> {
         settings: settings(),
         metrics: Metrics::register(&mut Registry::default()),
         instance: "operator-0".to_owned(),
+        term: Term::until(Instant::now() + Duration::from_hours(1)),
         memory: Memory::default(),
     })
 }
@@ -364,6 +370,18 @@ fn come_up(world: &mut World) {
     let secret = world.children.secret.as_mut().unwrap();
     let data: &mut BTreeMap<_, _> = secret.data.get_or_insert_default();
     data.extend(reported.map(|(key, text)| (key.to_owned(), ByteString(text.into_bytes()))));
+}
+
+#[tokio::test]
+async fn replica_whose_term_is_over_writes_nothing() {
+    let fake = Fake::start().await;
+    let mut world = created(&fake).await;
+    world.children.role = None;
+    let mut context = Arc::into_inner(context(&fake, &world)).unwrap();
+    context.term = Term::until(Instant::now());
+    let service = Arc::new(world.service.clone().unwrap());
+    reconcile(service, Arc::new(context)).await.unwrap();
+    assert_eq!(fake.finish(), []);
 }
 
 #[tokio::test]
