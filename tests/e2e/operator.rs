@@ -46,7 +46,7 @@ impl Installed {
             shared,
             namespace: namespace.name().to_owned(),
         };
-        installed.kubectl(&["apply", "-f", &manifests()]);
+        installed.kubectl(&["apply", "-f", &folder("deploy/crds"), "-f", &folder("deploy/manifests")]);
         let server = format!("--from-literal=login-server={}", tailnet.login_server());
         installed.kubectl(&["-n", "isthmus", "create", "configmap", "operator", &server]);
         let id = format!("--from-literal=client_id={}", tailnet.client_id());
@@ -118,12 +118,12 @@ impl Drop for Installed {
         };
         // While the operator is there: it holds the Service until the device is gone.
         delete(&["service", "web", "-n", &self.namespace]);
-        delete(&["-f", &manifests()]);
+        delete(&["-f", &folder("deploy/manifests"), "-f", &folder("deploy/crds")]);
     }
 }
 
-fn manifests() -> String {
-    workspace_folder().join("deploy/manifests").display().to_string()
+fn folder(name: &str) -> String {
+    workspace_folder().join(name).display().to_string()
 }
 
 fn fetch(host: &Host, address: &str) -> Option<String> {

@@ -8,6 +8,7 @@ mod bench;
 mod cluster;
 mod debian;
 mod demo;
+mod generate;
 mod image;
 mod process;
 mod test;
@@ -31,6 +32,8 @@ enum Command {
     Cluster(cluster::ClusterCommand),
     /// Show a cluster and a tailnet reaching each other
     Demo(demo::Options),
+    /// Write the files of `deploy/` that are made from code
+    Gen(generate::Options),
     /// Build the container image of isthmus
     Image(image::ImageArgs),
     /// Run the tests: all tiers, or the named ones
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Bench(bench) => bench::run(&bench),
         Command::Cluster(command) => cluster::run(command),
         Command::Demo(options) => demo::run(&options),
+        Command::Gen(options) => generate::run(&options),
         Command::Image(arguments) => image::run(&arguments),
         Command::Test(options) => test::run(&options),
         Command::Tidy => tidy::run(),

@@ -8,7 +8,7 @@ use isthmus_testkit::cluster::hostile_state_folder;
 use isthmus_testkit::workload;
 
 use crate::{
-    debian, demo, image,
+    debian, demo, generate, image,
     process::{cargo, say, step},
     tidy,
 };
@@ -93,7 +93,12 @@ fn unit() -> anyhow::Result<()> {
 fn lint() -> anyhow::Result<()> {
     step("formatting", cargo().args(["fmt", "--all", "--check"]))?;
     let scope = ["clippy", "--workspace", "--all-targets", "--locked", "--quiet"];
-    step("lints", cargo().args(scope).args(["--", "-D", "warnings"]))?;
+    let features = ["--features", "isthmus-operator-core/schema"];
+    step(
+        "lints",
+        cargo().args(scope).args(features).args(["--", "-D", "warnings"]),
+    )?;
+    generate::check()?;
     tidy::run()
 }
 

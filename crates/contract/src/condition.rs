@@ -5,6 +5,13 @@ use std::fmt;
 /// On a Service with a proxy of its own: traffic can flow.
 pub const PROXY_READY: &str = "TailscaleProxyReady";
 
+/// On a proxy class: Services can use it.
+pub const PROXY_CLASS_READY: &str = "ProxyClassReady";
+/// Reason of [`PROXY_CLASS_READY`] when it is true.
+pub const PROXY_CLASS_VALID: &str = "ProxyClassValid";
+/// Reason of [`PROXY_CLASS_READY`] when it is false: the message names the field and the fix.
+pub const PROXY_CLASS_INVALID: &str = "ProxyClassInvalid";
+
 /// Why [`PROXY_READY`] has the status it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProxyReason {

@@ -46,6 +46,9 @@ pub(crate) struct Arguments {
     /// Priority class of the proxies' Pods
     #[arg(long, env = "PROXY_PRIORITY_CLASS_NAME")]
     proxy_priority_class: Option<String>,
+    /// Proxy class of Services that name none
+    #[arg(long, env = "PROXY_DEFAULT_CLASS")]
+    proxy_default_class: Option<String>,
     /// DNS domain of the cluster; found in /etc/resolv.conf by default
     #[arg(long, env = "CLUSTER_DOMAIN")]
     cluster_domain: Option<String>,
@@ -124,6 +127,7 @@ fn settings(arguments: Arguments, login_server: String) -> Result<Settings> {
         proxy_image: arguments.proxy_image,
         proxy_image_pull_policy: non_empty(arguments.proxy_image_pull_policy),
         proxy_priority_class: non_empty(arguments.proxy_priority_class),
+        proxy_default_class: non_empty(arguments.proxy_default_class),
         proxy_tags,
         login_server,
         cluster_domain: cluster_domain.unwrap_or_else(|| cluster_domain::DEFAULT.to_owned()),

@@ -18,11 +18,10 @@ pub struct Verdict {
 impl Verdict {
     /// A verdict; the message is cut to what fits a condition.
     pub fn new(reason: ProxyReason, message: impl Into<String>) -> Self {
-        let mut message: String = message.into();
-        if let Some((end, _)) = message.char_indices().nth(MESSAGE_LIMIT) {
-            message.truncate(end);
+        Self {
+            reason,
+            message: cut(message.into()),
         }
-        Self { reason, message }
     }
 
     fn status(&self) -> &'static str {
@@ -38,17 +37,12 @@ impl Verdict {
         generation: Option<i64>,
         now: &Time,
     ) -> Option<Condition> {
-        let status = self.status();
-        let since = existing.filter(|condition| condition.status == status);
-        let wanted = Condition {
-            type_: kind.to_owned(),
-            status: status.to_owned(),
-            reason: self.reason.as_str().to_owned(),
+        let words = Words {
+            status: self.status(),
+            reason: self.reason.as_str(),
             message: self.message.clone(),
-            observed_generation: generation,
-            last_transition_time: since.map_or_else(|| now.clone(), |condition| condition.last_transition_time.clone()),
         };
-        (existing != Some(&wanted)).then_some(wanted)
+        words.over(kind, existing, generation, now)
     }
 
     /// Whether the change from `existing` is news: another reason, or other words about a fault.
@@ -60,6 +54,48 @@ impl Verdict {
                 .is_none_or(|condition| condition.reason != self.reason.as_str() || condition.message != self.message),
         }
     }
+}
+
+/// The words of any condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Words {
+    /// `True` or `False`.
+    pub(crate) status: &'static str,
+    /// Why, for machines.
+    pub(crate) reason: &'static str,
+    /// One line for people; it is cut to what fits.
+    pub(crate) message: String,
+}
+
+impl Words {
+    /// The condition `kind` to write over `existing`; `None` when it says the same already. The transition time moves
+    /// only when the status changes.
+    pub(crate) fn over(
+        self,
+        kind: &str,
+        existing: Option<&Condition>,
+        generation: Option<i64>,
+        now: &Time,
+    ) -> Option<Condition> {
+        let since = existing.filter(|condition| condition.status == self.status);
+        let wanted = Condition {
+            type_: kind.to_owned(),
+            status: self.status.to_owned(),
+            reason: self.reason.to_owned(),
+            message: cut(self.message),
+            observed_generation: generation,
+            last_transition_time: since.map_or_else(|| now.clone(), |condition| condition.last_transition_time.clone()),
+        };
+        (existing != Some(&wanted)).then_some(wanted)
+    }
+}
+
+/// `message`, cut to what fits a condition.
+pub(crate) fn cut(mut message: String) -> String {
+    if let Some((end, _)) = message.char_indices().nth(MESSAGE_LIMIT) {
+        message.truncate(end);
+    }
+    message
 }
 
 #[cfg(test)]

@@ -9,6 +9,10 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use crate::quantity;
+
+/// Members whose values are amounts of resources, which the API server rewrites.
+const AMOUNTS: [&str; 2] = ["limits", "requests"];
 /// Bytes of the hash that are kept.
 const HASH_BYTES: usize = 8;
 
@@ -37,6 +41,7 @@ fn json<T: Serialize>(object: &T) -> Value {
 fn holds(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => wanted.iter().all(|(name, value)| match live.get(name) {
+            Some(other) if AMOUNTS.contains(&name.as_str()) => holds_amounts(other, value),
             Some(other) => holds(other, value),
             None => is_empty(value),
         }),
@@ -47,13 +52,27 @@ fn holds(live: &Value, wanted: &Value) -> bool {
     }
 }
 
+/// As [`holds`], of a map from resources to amounts.
+fn holds_amounts(live: &Value, wanted: &Value) -> bool {
+    let (Value::Object(live), Value::Object(wanted)) = (live, wanted) else {
+        return holds(live, wanted);
+    };
+    let amount = |value: &Value| value.as_str().map(str::to_owned);
+    wanted.iter().all(|(name, value)| {
+        let (live, wanted) = (live.get(name).and_then(amount), amount(value));
+        live.zip(wanted)
+            .is_some_and(|(live, wanted)| quantity::same(&live, &wanted))
+    })
+}
+
 /// The API server drops empty members.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
+        Value::String(text) => text.is_empty(),
         Value::Object(members) => members.is_empty(),
         Value::Array(items) => items.is_empty(),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+        Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

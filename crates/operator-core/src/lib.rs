@@ -6,5 +6,9 @@
 pub mod cluster_domain;
 pub mod condition;
 pub mod drift;
+pub mod proxy_class;
+mod quantity;
+#[cfg(feature = "schema")]
+pub mod rights;
 pub mod service_proxy;
 pub mod settings;

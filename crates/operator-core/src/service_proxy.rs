@@ -8,7 +8,7 @@ mod name;
 mod plan;
 mod status;
 #[cfg(test)]
-mod test_objects;
+pub(crate) mod test_objects;
 mod user_spec;
 
 pub use input::{Child, Children, ControlProblem, Input, MintedKey};

@@ -11,6 +11,8 @@ pub struct Settings {
     pub proxy_image_pull_policy: Option<String>,
     /// Priority class of the proxies' Pods.
     pub proxy_priority_class: Option<String>,
+    /// The proxy class of Services that name none.
+    pub proxy_default_class: Option<String>,
     /// Tags of devices whose objects name none.
     pub proxy_tags: Vec<String>,
     /// URL of the control server the proxies log in at, without a trailing slash.

@@ -6,9 +6,16 @@
 
 use std::fmt::Debug;
 
-use isthmus_contract::{field_manager::SERVICE_PROXY, finalizer};
-use isthmus_operator_core::service_proxy::{Child, SpecPatch};
+use isthmus_contract::{
+    field_manager::{PROXY_CLASS, SERVICE_PROXY},
+    finalizer,
+};
+use isthmus_operator_core::{
+    proxy_class::ProxyClass,
+    service_proxy::{Child, SpecPatch},
+};
 use k8s_openapi::{
+    Resource as _,
     api::{
         apps::v1::StatefulSet,
         core::v1::{Secret, Service, ServiceAccount},
@@ -151,6 +158,27 @@ impl Writer {
             Err(cause) if is_not_found(&cause) => Ok(None),
             Err(cause) => Err(Error::kubernetes(
                 format!("write the condition of Service {}", service.name_any()),
+                cause,
+            )),
+        }
+    }
+
+    /// Writes our condition on a proxy class. Gone is fine.
+    pub(crate) async fn apply_class_condition(&self, class: &ProxyClass, condition: &Condition) -> Result<(), Error> {
+        let name = class.name_any();
+        let body = json!({
+            "apiVersion": ProxyClass::API_VERSION,
+            "kind": ProxyClass::KIND,
+            "metadata": {"uid": class.metadata.uid},
+            "status": {"conditions": [condition]},
+        });
+        let api: Api<ProxyClass> = Api::all(self.client.clone());
+        let manager = PatchParams::apply(PROXY_CLASS).force();
+        match api.patch_status(&name, &manager, &Patch::Apply(body)).await {
+            Ok(_) => Ok(()),
+            Err(cause) if is_not_found(&cause) => Ok(()),
+            Err(cause) => Err(Error::kubernetes(
+                format!("write the condition of ProxyClass {name}"),
                 cause,
             )),
         }

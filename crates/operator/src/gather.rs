@@ -16,10 +16,11 @@ use k8s_openapi::{
 use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams, runtime::reflector::Store};
 use serde::de::DeserializeOwned;
 
-use crate::{context::Context, error::Error, watch::Stores};
+use crate::{context::Context, error::Error};
 
 /// What the caches know about `service`.
-pub(crate) fn cached(service: Service, stores: &Stores) -> Input {
+pub(crate) fn cached(service: Service, context: &Context) -> Input {
+    let stores = &context.stores;
     let metadata = service.metadata.clone();
     let mine = |object: &ObjectMeta| belongs(object, &metadata);
     let children = Children {
@@ -34,15 +35,15 @@ pub(crate) fn cached(service: Service, stores: &Stores) -> Input {
     let taken_names = others(&stores.headless_services, &mine)
         .chain(others(&stores.stateful_sets, &mine))
         .collect();
-    input(service, children, taken_names)
+    input(service, children, taken_names, context)
 }
 
 /// What the API server itself says about `service`. For what cannot be undone: making keys, removing things.
 pub(crate) async fn live(service: &Service, context: &Context) -> Result<Input, Error> {
-    let taken_names = cached(service.clone(), &context.stores).taken_names;
+    let taken_names = cached(service.clone(), context).taken_names;
     let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
     let children = live_children(context, &selector(&service.name_any(), namespace)).await?;
-    Ok(input(service.clone(), children, taken_names))
+    Ok(input(service.clone(), children, taken_names, context))
 }
 
 /// The live objects that `selector` selects, as the children of one proxy.
@@ -60,8 +61,9 @@ pub(crate) async fn live_children(context: &Context, selector: &str) -> Result<C
     })
 }
 
-fn input(service: Service, children: Children, taken_names: BTreeSet<String>) -> Input {
+fn input(service: Service, children: Children, taken_names: BTreeSet<String>, context: &Context) -> Input {
     Input {
+        class: context.stores.classes.choice(&service, &context.settings),
         service,
         children,
         taken_names,

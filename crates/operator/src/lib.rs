@@ -13,6 +13,7 @@ mod fake;
 mod gather;
 mod lease;
 mod metrics;
+mod proxy_class;
 mod queue;
 mod reconcile;
 mod run;

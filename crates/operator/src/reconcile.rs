@@ -51,7 +51,7 @@ pub(crate) async fn reconcile(cached: Arc<Service>, context: Arc<Context>) -> Re
 
 async fn look(cached: &Service, context: &Context) -> Result<Option<Duration>, Error> {
     let service = context.memory.newest(cached);
-    let mut input = gather::cached(service, &context.stores);
+    let mut input = gather::cached(service, context);
     let first = plan(&input, &context.settings);
     if first.actions.iter().any(is_final) {
         input = gather::live(&input.service, context).await?;

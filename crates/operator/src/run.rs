@@ -14,7 +14,7 @@ use crate::{
     context::{Context, Memory},
     lease::{Candidate, Term, Timing, while_leading},
     metrics::Metrics,
-    queue, sweep,
+    proxy_class, queue, sweep,
     watch::Watches,
 };
 
@@ -146,6 +146,12 @@ async fn work(
             () = shutdown.begun() => {}
         }
     };
+    let judging = async {
+        tokio::select! {
+            () = proxy_class::run(&context, &watches.changes) => {}
+            () = shutdown.begun() => {}
+        }
+    };
     let end = shutdown.clone();
     let reconciling = queue::run(
         context.clone(),
@@ -157,7 +163,7 @@ async fn work(
         tokio::time::sleep(LAST_LOOKS).await;
     };
     tokio::select! {
-        ((), ()) = async { tokio::join!(sweeping, reconciling) } => {}
+        ((), (), ()) = async { tokio::join!(sweeping, judging, reconciling) } => {}
         () = too_late => tracing::warn!("looks under way are given up; the next leader goes on with them"),
     }
     Ok(())

@@ -25,7 +25,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use crate::changes::Changes;
+use crate::{changes::Changes, proxy_class::Classes};
 
 /// The caches, one per kind.
 #[derive(Clone)]
@@ -46,6 +46,8 @@ pub(crate) struct Stores {
     pub(crate) stateful_sets: Store<StatefulSet>,
     /// Our Pods.
     pub(crate) pods: Store<Pod>,
+    /// Proxy classes.
+    pub(crate) classes: Classes,
 }
 
 /// Running watches. They end when this is dropped.
@@ -76,6 +78,7 @@ impl Watches {
             role_bindings: start.watch_ours(),
             stateful_sets: start.watch_ours(),
             pods: start.watch_ours(),
+            classes: Classes::watch(client, &mut start.tasks),
         };
         Self {
             stores,
@@ -95,7 +98,9 @@ impl Stores {
         self.roles.wait_until_ready().await?;
         self.role_bindings.wait_until_ready().await?;
         self.stateful_sets.wait_until_ready().await?;
-        self.pods.wait_until_ready().await
+        self.pods.wait_until_ready().await?;
+        self.classes.ready().await;
+        Ok(())
     }
 }
 

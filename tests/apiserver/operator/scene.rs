@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -77,8 +76,8 @@ impl Scene {
 
     /// Applies the manifests that users apply.
     fn install(&self) {
-        let manifests: PathBuf = workspace_folder().join("deploy/manifests");
-        self.kubectl(&["apply", "-f", manifests.to_str().unwrap()]);
+        let folder = |name: &str| workspace_folder().join(name).display().to_string();
+        self.kubectl(&["apply", "-f", &folder("deploy/crds"), "-f", &folder("deploy/manifests")]);
     }
 
     fn client_with_the_operators_rights(&self) -> kube::Client {
@@ -210,6 +209,7 @@ fn settings(url: &str) -> Settings {
         proxy_image: "isthmus:test".to_owned(),
         proxy_image_pull_policy: None,
         proxy_priority_class: None,
+        proxy_default_class: None,
         proxy_tags: vec!["tag:k8s".to_owned()],
         login_server: url.to_owned(),
         cluster_domain: "cluster.local".to_owned(),

@@ -75,11 +75,8 @@ impl Stage {
             {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "operator-oauth", "namespace": "isthmus"},
                 "stringData": {"client_id": self.tailnet.client_id(), "client_secret": self.tailnet.client_secret()}},
         ]});
-        self.kubectl(&[
-            "apply",
-            "-f",
-            &workspace_folder().join("deploy/manifests").display().to_string(),
-        ])?;
+        let folder = |name: &str| workspace_folder().join(name).display().to_string();
+        self.kubectl(&["apply", "-f", &folder("deploy/crds"), "-f", &folder("deploy/manifests")])?;
         self.apply(&settings.to_string())?;
         self.kubectl(&[
             "-n",

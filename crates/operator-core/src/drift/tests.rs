@@ -58,3 +58,17 @@ fn field_no_longer_wanted_is_drift() {
     };
     assert!(needs_apply(&wanted(80), Some(&earlier)));
 }
+
+#[test]
+fn amount_in_another_form_is_no_drift() {
+    let resources = |cpu: &str| {
+        let text = format!(r#"{{"resources": {{"limits": {{"cpu": "{cpu}"}}}}}}"#);
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    assert!(super::holds(&resources("1"), &resources("1000m")));
+    assert!(!super::holds(&resources("2"), &resources("1000m")));
+    assert!(!super::holds(
+        &serde_json::json!({"resources": {"limits": {}}}),
+        &resources("1")
+    ));
+}

@@ -16,7 +16,11 @@ use super::{
     input::{Child, Input},
     intent::Wanted,
 };
-use crate::{drift, settings::Settings};
+use crate::{
+    drift,
+    proxy_class::{self, Choice, ProxyClassSpec},
+    settings::Settings,
+};
 
 pub(super) use secret::{Login, stored_key};
 
@@ -33,6 +37,10 @@ pub struct Proxy<'a> {
     pub parent_namespace: &'a str,
     /// The Service's UID.
     pub parent_uid: &'a str,
+    /// What the proxy's class says, if it has one.
+    pub class: Option<&'a ProxyClassSpec>,
+    /// Whether the node uses routes of subnet routers.
+    pub accept_routes: bool,
     /// The operator's settings.
     pub settings: &'a Settings,
 }
@@ -46,6 +54,13 @@ impl<'a> Proxy<'a> {
             parent: input.service_name(),
             parent_namespace: input.service_namespace(),
             parent_uid: input.service_uid(),
+            class: input.class.spec(),
+            accept_routes: match &input.class {
+                Choice::Without => false,
+                Choice::Ready(class) => class.accepts_routes(),
+                // As it is, until the class is known.
+                Choice::Waiting(_) => input.children.secret.as_ref().is_some_and(secret::accepts_routes),
+            },
             settings,
         }
     }
@@ -101,9 +116,11 @@ pub(super) fn secret(proxy: &Proxy<'_>, wanted: &Wanted, login: &Login) -> Child
 
 /// The StatefulSet with the proxy's Pod.
 pub(super) fn stateful_set(proxy: &Proxy<'_>, wanted: &Wanted) -> Child {
-    Child::StatefulSet(Box::new(drift::seal(stateful_set::build(proxy, wanted), |object| {
-        &mut object.metadata
-    })))
+    let mut set = stateful_set::build(proxy, wanted);
+    if let Some(class) = proxy.class {
+        proxy_class::shape(&mut set, class);
+    }
+    Child::StatefulSet(Box::new(drift::seal(set, |object| &mut object.metadata)))
 }
 
 #[cfg(test)]

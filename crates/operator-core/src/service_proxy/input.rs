@@ -13,12 +13,15 @@ use k8s_openapi::{
 };
 
 use super::name;
+use crate::proxy_class::Choice;
 
 /// Everything a plan is made from.
 #[derive(Debug, Clone)]
 pub struct Input {
     /// The user's Service.
     pub service: Service,
+    /// The class of its proxy.
+    pub class: Choice,
     /// What exists of its proxy.
     pub children: Children,
     /// Names in the operator's namespace that belong to others.

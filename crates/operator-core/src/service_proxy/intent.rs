@@ -172,7 +172,6 @@ fn refuse_unsupported(service: &Service) -> Result<(), Problem> {
             annotation::PROXY_GROUP,
             "proxy groups are not supported; remove it to get a proxy for this Service",
         ),
-        (annotation::PROXY_CLASS, "proxy classes are not supported; remove it"),
         (
             annotation::TAILNET_FQDN,
             "targets by name are not supported; give the device's IPv4 address in tailscale.com/tailnet-ip",

@@ -174,6 +174,13 @@ fn restore(input: &Input) -> Plan {
 }
 
 fn provide(input: &Input, wanted: &Wanted, settings: &Settings) -> Plan {
+    let waits = input.class.waiting().map(|why| Verdict::new(ProxyReason::Pending, why));
+    if waits.is_some() && input.children.stateful_set.is_none() {
+        return Plan {
+            verdict: waits,
+            ..Plan::nothing()
+        };
+    }
     let proxy = Proxy::new(input, settings);
     let mut actions = Vec::new();
     if !holds_finalizer(input) {
@@ -194,7 +201,10 @@ fn provide(input: &Input, wanted: &Wanted, settings: &Settings) -> Plan {
             let secret = desired::secret(&proxy, wanted, &login);
             actions.extend(apply(secret, &input.children));
             actions.extend(superseded_key(input, &login).map(Action::RevokeAuthKey));
-            actions.extend(apply(desired::stateful_set(&proxy, wanted), &input.children));
+            // The Pod that runs stays as it is until its class is known.
+            if waits.is_none() {
+                actions.extend(apply(desired::stateful_set(&proxy, wanted), &input.children));
+            }
         }
         None => actions.push(Action::MintAuthKey(AuthKeyWanted {
             tags: wanted.tags.clone(),
@@ -202,7 +212,7 @@ fn provide(input: &Input, wanted: &Wanted, settings: &Settings) -> Plan {
             description: key_description(&settings.cluster_id, &proxy.pod_name),
         })),
     }
-    let verdict = status::verdict(input, wanted);
+    let verdict = waits.unwrap_or_else(|| status::verdict(input, wanted));
     Plan {
         again_after: key_check(input),
         verdict: Some(verdict),

@@ -12,23 +12,27 @@ use isthmus_contract::{
 };
 use k8s_openapi::{
     ByteString,
-    api::core::v1::{Pod, PodCondition, PodStatus, Service, ServicePort, ServiceSpec},
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{Pod, PodCondition, PodStatus, Service, ServicePort, ServiceSpec},
+    },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
     jiff::Timestamp,
 };
 
-use super::{Action, Children, Direction, Input, MintedKey, Wanted, plan};
-use crate::settings::Settings;
+use super::{Action, Child, Children, Direction, Input, MintedKey, Wanted, desired, plan};
+use crate::{proxy_class::Choice, settings::Settings};
 
 /// The time in all tests.
 pub(super) const NOW: i64 = 1_000_000;
 
-pub(super) fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         namespace: "isthmus".to_owned(),
         proxy_image: "isthmus:test".to_owned(),
         proxy_image_pull_policy: Some("IfNotPresent".to_owned()),
         proxy_priority_class: None,
+        proxy_default_class: None,
         proxy_tags: vec!["tag:k8s".to_owned()],
         login_server: "http://10.0.0.1:8080".to_owned(),
         cluster_domain: "cluster.local".to_owned(),
@@ -72,6 +76,16 @@ pub(super) fn egress_wanted() -> Wanted {
     }
 }
 
+/// The StatefulSet of a proxy without a class.
+pub(crate) fn bare_stateful_set() -> StatefulSet {
+    let (input, settings) = (input(exposed()), settings());
+    let proxy = desired::Proxy::new(&input, &settings);
+    let Child::StatefulSet(set) = desired::stateful_set(&proxy, &ingress_wanted()) else {
+        unreachable!()
+    };
+    *set
+}
+
 /// A Service `web` in `shop` with one TCP port, that asks for what `annotations` say.
 pub(super) fn service(annotations: &[(&str, &str)]) -> Service {
     let port = ServicePort {
@@ -102,7 +116,7 @@ pub(super) fn service(annotations: &[(&str, &str)]) -> Service {
     }
 }
 
-pub(super) fn exposed() -> Service {
+pub(crate) fn exposed() -> Service {
     service(&[(annotation::EXPOSE, "true")])
 }
 
@@ -118,9 +132,10 @@ pub(super) fn egress() -> Service {
 }
 
 /// Nothing exists of the proxy yet.
-pub(super) fn input(service: Service) -> Input {
+pub(crate) fn input(service: Service) -> Input {
     Input {
         service,
+        class: Choice::Without,
         children: Children::default(),
         taken_names: std::collections::BTreeSet::new(),
         minted: None,
@@ -130,7 +145,7 @@ pub(super) fn input(service: Service) -> Input {
 }
 
 /// Does to `input` what the shell does: carries out the plan, with `minted` for the key, until it is empty.
-pub(super) fn settle(input: &mut Input) -> Vec<&'static str> {
+pub(crate) fn settle(input: &mut Input) -> Vec<&'static str> {
     let mut done = Vec::new();
     for _ in 0..5 {
         let plan = plan(input, &settings());

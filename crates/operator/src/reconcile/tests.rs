@@ -6,6 +6,7 @@ use std::{
 
 use isthmus_contract::{annotation, condition::PROXY_READY, finalizer, proxy_status::ProxyStatus, secret_key};
 use isthmus_operator_core::{
+    proxy_class::Choice,
     service_proxy::{Children, Direction, Input, Wanted},
     settings::Settings,
 };
@@ -35,6 +36,7 @@ use crate::{
     fake::{Answer, Fake, refusal},
     lease::Term,
     metrics::Metrics,
+    proxy_class::Classes,
     watch::Stores,
 };
 
@@ -90,6 +92,7 @@ fn stores(world: &World) -> Stores {
         role_bindings: store(children.role_binding),
         stateful_sets: store(children.stateful_set.map(|set| *set)),
         pods: store(children.pod),
+        classes: Classes::of([]),
     }
 }
 
@@ -99,6 +102,7 @@ fn settings() -> Settings {
         proxy_image: "isthmus:test".to_owned(),
         proxy_image_pull_policy: None,
         proxy_priority_class: None,
+        proxy_default_class: None,
         proxy_tags: vec!["tag:k8s".to_owned()],
         login_server: "http://10.0.0.1:8080".to_owned(),
         cluster_domain: "cluster.local".to_owned(),
@@ -199,6 +203,7 @@ fn live(children: &Children) -> Vec<(&'static str, Answer)> {
 
 fn proxy_name() -> String {
     let input = Input {
+        class: Choice::Without,
         service: service(|_| {}),
         children: Children::default(),
         taken_names: std::collections::BTreeSet::new(),

@@ -38,7 +38,8 @@ pub(super) fn build(proxy: &Proxy<'_>, wanted: &Wanted, login: &Login) -> Secret
             Some(minted.key.clone())
         }
     };
-    let device = DeviceConfig::standalone(&proxy.settings.login_server, &wanted.hostname, auth_key);
+    let mut device = DeviceConfig::standalone(&proxy.settings.login_server, &wanted.hostname, auth_key);
+    device.accept_routes = proxy.accept_routes;
     let data = BTreeMap::from([
         (
             device_config::file_name(device_config::CAPABILITY),
@@ -59,11 +60,7 @@ pub(super) fn build(proxy: &Proxy<'_>, wanted: &Wanted, login: &Login) -> Secret
 
 /// The auth key that a Secret holds, with what its annotations say about it.
 pub(in crate::service_proxy) fn stored_key(secret: &Secret) -> Option<MintedKey> {
-    let data = secret
-        .data
-        .as_ref()?
-        .get(&device_config::file_name(device_config::CAPABILITY))?;
-    let key: AuthKey = DeviceConfig::parse(std::str::from_utf8(&data.0).ok()?).ok()?.auth_key?;
+    let key: AuthKey = stored_config(secret)?.auth_key?;
     let annotations = secret.metadata.annotations.as_ref()?;
     let seconds = annotations.get(annotation::AUTH_KEY_EXPIRY)?.parse().ok()?;
     Some(MintedKey {
@@ -71,4 +68,15 @@ pub(in crate::service_proxy) fn stored_key(secret: &Secret) -> Option<MintedKey>
         key,
         expires: Time(Timestamp::from_second(seconds).ok()?),
     })
+}
+
+/// Whether the config that a Secret holds lets the node use routes of subnet routers.
+pub(super) fn accepts_routes(secret: &Secret) -> bool {
+    stored_config(secret).is_some_and(|config| config.accept_routes)
+}
+
+fn stored_config(secret: &Secret) -> Option<DeviceConfig> {
+    let name = device_config::file_name(device_config::CAPABILITY);
+    let data = secret.data.as_ref()?.get(&name)?;
+    DeviceConfig::parse(std::str::from_utf8(&data.0).ok()?).ok()
 }

@@ -11,6 +11,8 @@ fn proxy(settings: &crate::settings::Settings) -> Proxy<'_> {
         parent: "web",
         parent_namespace: "shop",
         parent_uid: "0c3a",
+        class: None,
+        accept_routes: false,
         settings,
     }
 }

@@ -136,10 +136,6 @@ fn what_is_not_supported_is_refused_by_name() {
         &["proxy-group", "remove it"],
     );
     refused(
-        &[(annotation::EXPOSE, "true"), (annotation::PROXY_CLASS, "x")],
-        &["proxy-class", "remove it"],
-    );
-    refused(
         &[(annotation::EXPOSE, "true"), (annotation::HOSTNAME, "Shop_1")],
         &["hostname", "Shop_1"],
     );

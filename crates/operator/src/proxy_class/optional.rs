@@ -1,0 +1,81 @@
+//! Watching a kind that need not be installed in the cluster.
+
+use std::fmt::Debug;
+
+use futures_util::StreamExt as _;
+use kube::{
+    Api, Resource, ResourceExt as _,
+    runtime::{
+        WatchStreamExt as _,
+        reflector::{self, Store},
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::error::is_not_found;
+
+/// Whether the cluster knows a kind. Clones share the answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Presence(watch::Receiver<Option<bool>>);
+
+impl Presence {
+    /// Decided from the beginning, for tests.
+    #[cfg(test)]
+    pub(crate) fn yes() -> Self {
+        Self(watch::channel(Some(true)).1)
+    }
+
+    /// Waits until it is known whether the cluster knows the kind, and if so, which objects there are.
+    pub(crate) async fn decided(&self) {
+        // An error means that the watch has ended, and with it everything that waits.
+        let _ = self.0.clone().wait_for(Option::is_some).await;
+    }
+}
+
+/// Keeps the objects of a kind, none while the cluster does not know it. `notice` hears of each that changes.
+pub(crate) fn watch<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    notice: impl Fn(&K) + Send + 'static,
+    tasks: &mut JoinSet<()>,
+) -> (Store<K>, Presence)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let (decide, decided) = watch::channel(None);
+    tasks.spawn(async move {
+        let events = watcher(api, config)
+            .default_backoff()
+            .modify(|object| object.managed_fields_mut().clear())
+            .reflect(writer);
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => notice(&object),
+                Ok(Event::InitDone) => drop(decide.send_replace(Some(true))),
+                Ok(Event::Init) => {}
+                Err(error) if is_unknown_kind(&error) => {
+                    if decide.send_replace(Some(false)) != Some(false) {
+                        tracing::info!(kind = %K::kind(&()), "the cluster does not know this kind");
+                    }
+                }
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(error, kind = %K::kind(&()), "watching failed, trying again");
+                }
+            }
+        }
+    });
+    (store, Presence(decided))
+}
+
+fn is_unknown_kind(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(cause) | watcher::Error::WatchStartFailed(cause) => is_not_found(cause),
+        watcher::Error::WatchError(status) => status.code == 404,
+        watcher::Error::WatchFailed(_) | watcher::Error::NoResourceVersion => false,
+    }
+}
