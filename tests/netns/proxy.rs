@@ -4,4 +4,5 @@
 mod egress;
 mod ingress;
 mod kernel_side;
+mod relay;
 mod topology;

@@ -1,14 +1,15 @@
 //! The plan: everything that rules and routes are derived from.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use isthmus_contract::proxy_status::{self, Carried};
 
 use crate::flow::Flow;
 use crate::mode::{IngressPorts, Mode};
+use crate::relay::{RelayPlan, RelayPorts};
 use crate::routes::Family;
-use crate::rules::{TRACK_EGRESS, TRACK_INGRESS};
+use crate::rules::{TRACK_EGRESS, TRACK_INGRESS, TRACK_RELAYED};
 
 /// The name of the tailnet's device in the Pod.
 pub const TUN_NAME: &str = "tailscale0";
@@ -44,8 +45,9 @@ pub struct Paths {
 pub enum Path {
     /// The kernel forwards packets by the rules of the plan.
     Kernel,
-    /// The proxy copies between two sockets, where the kernel cannot forward.
-    Relay,
+    /// The relay copies between two sockets, where the kernel cannot forward; it listens at these ports of the family's
+    /// loopback address.
+    Relay(RelayPorts),
 }
 
 /// What a plan carries to the targets of one family.
@@ -145,6 +147,20 @@ impl Plan {
         ways
     }
 
+    /// The Pod's addresses of this family.
+    pub fn pod_of_family(&self, family: Family) -> impl Iterator<Item = IpAddr> {
+        self.pod.iter().copied().filter(move |pod| Family::of(*pod) == family)
+    }
+
+    /// The ways that the relay carries, with the ports that it listens at.
+    pub fn relay_ways(&self) -> Vec<(Way, RelayPorts)> {
+        let relayed = |way: Way| match way.path {
+            Path::Kernel => None,
+            Path::Relay(ports) => Some((way, ports)),
+        };
+        self.ways().into_iter().filter_map(relayed).collect()
+    }
+
     /// What this plan carries, in the words of the status document.
     pub fn carries(&self) -> Vec<Carried> {
         let carried = |way: Way| Carried {
@@ -154,7 +170,7 @@ impl Plan {
             },
             path: match way.path {
                 Path::Kernel => proxy_status::Path::Kernel,
-                Path::Relay => proxy_status::Path::Relay,
+                Path::Relay(_) => proxy_status::Path::Relay,
             },
         };
         self.ways().into_iter().map(carried).collect()
@@ -172,13 +188,14 @@ impl Plan {
         Self { mode, ..self.clone() }
     }
 
-    /// Whether a tracked flow that an earlier plan let the kernel forward may go on under this one.
+    /// Whether a tracked flow that an earlier plan let the kernel forward, or handed to the relay, may go on under this one.
     ///
     /// A flow that may not is forgotten, after which its next segment meets the rules of a first packet.
     pub fn admits(&self, flow: &Flow) -> bool {
         match flow.mark {
             TRACK_INGRESS => self.admits_ingress(flow),
             TRACK_EGRESS => self.admits_egress(flow),
+            TRACK_RELAYED => self.admits_relayed(flow),
             _ => true,
         }
     }
@@ -196,6 +213,14 @@ impl Plan {
         };
         let leads_there = |way: &Way| flow.original.destination == way.own && way.targets.contains(&flow.reply.source);
         port_is_served && self.kernel_ways().iter().any(leads_there)
+    }
+
+    fn admits_relayed(&self, flow: &Flow) -> bool {
+        let asked = flow.protocol.zip(flow.original.destination_port);
+        asked.is_some_and(|(protocol, port)| {
+            let arrived = SocketAddr::new(flow.original.destination, port);
+            RelayPlan::build(self).route(protocol, arrived).is_some()
+        })
     }
 
     fn admits_egress(&self, flow: &Flow) -> bool {

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use crate::mode::{IngressPorts, Mode};
+use crate::plan::{Plan, Way};
+use crate::routes::Family;
 use crate::rules::Protocol;
 
 /// Everything that the relay carries: by the address of the Pod that is asked for, where it leads. What is not in here is
@@ -63,6 +66,13 @@ impl RelayedPorts {
 }
 
 impl RelayPlan {
+    /// Derives what the relay carries from a plan: the same as its rules hand over.
+    pub fn build(plan: &Plan) -> Self {
+        let ways = plan.relay_ways();
+        let routes = ways.iter().flat_map(|(way, _)| build_routes(plan, way)).collect();
+        Self { routes }
+    }
+
     /// The route of what arrived for this address and port of the Pod, if it may be carried.
     pub fn route(&self, protocol: Protocol, arrived: SocketAddr) -> Option<&RelayRoute> {
         let route = self.routes.get(&arrived.ip())?;
@@ -74,6 +84,39 @@ impl RelayPlan {
         self.route(protocol, arrived).is_some_and(|route| {
             route.source == source && route.targets.contains(&target.ip()) && target.port() == arrived.port()
         })
+    }
+}
+
+fn build_routes(plan: &Plan, way: &Way) -> Vec<(IpAddr, RelayRoute)> {
+    // An address of the Pod itself as the target would lead to whatever listens in the Pod.
+    let is_own = |target: &IpAddr| plan.pod.contains(target) || plan.tailnet.iter().any(|own| own == *target);
+    let targets: Vec<IpAddr> = way.targets.iter().copied().filter(|target| !is_own(target)).collect();
+    let mut pod = plan.pod_of_family(Family::of(way.own));
+    match &plan.mode {
+        Mode::Closed => Vec::new(),
+        Mode::Ingress(ingress) => {
+            let ports = match &ingress.ports {
+                IngressPorts::All => RelayedPorts::AllBut(BTreeSet::new()),
+                IngressPorts::Listed(ports) => RelayedPorts::Only(ports.clone()),
+            };
+            let route = |source| (way.own, RelayRoute { targets, source, ports });
+            pod.next().map(route).into_iter().collect()
+        }
+        Mode::Egress(_) => {
+            let reserved = [
+                (Protocol::Udp, plan.reserved.wireguard),
+                (Protocol::Tcp, plan.reserved.health),
+            ];
+            let route = |arrived| {
+                let route = RelayRoute {
+                    targets: targets.clone(),
+                    source: way.own,
+                    ports: RelayedPorts::AllBut(BTreeSet::from(reserved)),
+                };
+                (arrived, route)
+            };
+            pod.map(route).collect()
+        }
     }
 }
 

@@ -22,6 +22,8 @@ pub const MARK_TO_TAILNET: u32 = 0x6973_0002;
 pub const TRACK_INGRESS: u32 = 0x6973_0011;
 /// The connection mark of flows that Pods opened to the tailnet.
 pub const TRACK_EGRESS: u32 = 0x6973_0012;
+/// The connection mark of flows that were handed to the relay, from either side.
+pub const TRACK_RELAYED: u32 = 0x6973_0013;
 
 /// Every rule of a proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,6 +207,14 @@ pub enum Action {
     Mark(u32),
     /// Sets the flow's mark.
     Track(u32),
+    /// Hands the packet to the relay, which listens at this port of the family's loopback address, and leaves the packet as
+    /// it is. When nothing listens there, the rule ends.
+    HandOver {
+        /// IPv6.
+        ipv6: bool,
+        /// The relay's port.
+        port: u16,
+    },
     /// Translates the destination to this address and keeps the port.
     TranslateTo(IpAddr),
     /// Translates the source to this address.

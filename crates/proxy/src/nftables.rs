@@ -8,7 +8,9 @@ mod encode;
 
 use std::net::IpAddr;
 
-use isthmus_proxy_core::{Chain, Flow, FlowEnd, Plan, Protocol, RulePlan, TABLE_NAME, TRACK_EGRESS, TRACK_INGRESS};
+use isthmus_proxy_core::{
+    Chain, Flow, FlowEnd, Plan, Protocol, RulePlan, TABLE_NAME, TRACK_EGRESS, TRACK_INGRESS, TRACK_RELAYED,
+};
 use nlink::Connection;
 use nlink::netlink::netfilter::{ConntrackEntry, ConntrackFilter, ConntrackTuple, IpProtocol, TcpConntrackState};
 use nlink::netlink::nftables::{ChainInfo, Family, Transaction};
@@ -30,7 +32,7 @@ pub enum NftablesError {
     /// The kernel refused the transaction, and everything is as before.
     #[error(
         "cannot replace the nftables table {TABLE_NAME}: grant NET_ADMIN to the container, or load the modules nft_nat, \
-         nft_masq, nft_ct, nft_numgen and nft_reject_inet on the node"
+         nft_masq, nft_ct, nft_numgen, nft_tproxy and nft_reject_inet on the node"
     )]
     Replace(#[source] nlink::Error),
     /// Tracked flows could not be listed or deleted.
@@ -83,7 +85,7 @@ impl PacketFilter {
     /// the rules as a first one.
     pub async fn forget_flows_outside(&self, plan: &Plan) -> Result<usize, NftablesError> {
         let mut forgotten = 0;
-        for mark in [TRACK_INGRESS, TRACK_EGRESS] {
+        for mark in [TRACK_INGRESS, TRACK_EGRESS, TRACK_RELAYED] {
             let filter = ConntrackFilter::new().mark(mark, u32::MAX);
             let entries = self
                 .flows
@@ -107,7 +109,7 @@ impl PacketFilter {
     /// How many TCP connections that a plan let through are open.
     pub async fn open_connections(&self) -> Result<usize, NftablesError> {
         let mut open = 0;
-        for mark in [TRACK_INGRESS, TRACK_EGRESS] {
+        for mark in [TRACK_INGRESS, TRACK_EGRESS, TRACK_RELAYED] {
             let entries = self
                 .flows
                 .get_conntrack_matching(&ConntrackFilter::new().mark(mark, u32::MAX))

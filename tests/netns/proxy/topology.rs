@@ -16,6 +16,11 @@ pub(super) const OTHER_DEVICE: &str = "100.64.0.77";
 pub(super) const POD: &str = "10.244.1.5";
 pub(super) const NODE: &str = "10.244.1.1";
 pub(super) const SERVICE: &str = "10.96.0.7";
+pub(super) const OWN6: &str = "fd7a:115c:a1e0::3";
+pub(super) const DEVICE6: &str = "fd7a:115c:a1e0::5";
+pub(super) const POD6: &str = "fd00:10:244:1::5";
+pub(super) const NODE6: &str = "fd00:10:244:1::1";
+pub(super) const SERVICE6: &str = "fd00:10:96::7";
 /// Addresses that the cluster answers on and a peer must never reach.
 pub(super) const FORBIDDEN: [&str; 4] = ["10.96.0.1", "10.244.2.7", "172.31.0.2", "169.254.169.254"];
 
@@ -66,12 +71,44 @@ impl Topology {
         peer.ip(&format!("route add 10.244.1.0/24 via {OWN}"));
         // The negative controls need a cluster that would answer, so that it is the proxy that refuses.
         cluster.ip("route add 100.64.0.0/10 via 10.244.1.5");
-        Self {
+        let topology = Self {
             peer,
             proxy,
             cluster,
             _net: net,
+        };
+        topology.add_ipv6();
+        topology
+    }
+
+    /// The same in IPv6. The tailnet's device knows no neighbours, so those of its stand-in are written down: the rules
+    /// drop their discovery like anything else.
+    fn add_ipv6(&self) {
+        let (peer_mac, proxy_mac) = ("02:00:00:00:00:09", "02:00:00:00:00:03");
+        self.peer.ip(&format!("link set wg0 address {peer_mac}"));
+        self.proxy.ip(&format!("link set tailscale0 address {proxy_mac}"));
+        for (namespace, device, address) in [
+            (&self.peer, "wg0", "fd7a:115c:a1e0::9/64"),
+            (&self.peer, "wg0", &format!("{DEVICE6}/128")),
+            (&self.proxy, "tailscale0", &format!("{OWN6}/128")),
+            (&self.proxy, "eth0", &format!("{POD6}/64")),
+            (&self.cluster, "eth0", &format!("{NODE6}/64")),
+            (&self.cluster, "lo", &format!("{SERVICE6}/128")),
+        ] {
+            namespace.ip(&format!("addr add {address} dev {device} nodad"));
         }
+        for own in [OWN, OWN6] {
+            self.peer
+                .ip(&format!("neigh replace {own} lladdr {proxy_mac} dev wg0 nud permanent"));
+        }
+        for theirs in ["fd7a:115c:a1e0::9", DEVICE6] {
+            self.proxy.ip(&format!(
+                "neigh replace {theirs} lladdr {peer_mac} dev tailscale0 nud permanent"
+            ));
+        }
+        self.proxy.ip(&format!("route add default via {NODE6}"));
+        self.peer.ip(&format!("route add fd00::/8 via {OWN6}"));
+        self.cluster.ip(&format!("route add fd7a:115c:a1e0::/64 via {POD6}"));
     }
 
     pub(super) fn plan(mode: Mode) -> Plan {
@@ -170,7 +207,8 @@ pub(super) fn connect(namespace: &Namespace, target: &str, port: u16) -> Answer 
 pub(super) fn ask_udp(namespace: &Namespace, target: &str, port: u16) -> Answer {
     let target = SocketAddr::new(address(target), port);
     namespace.enter(|| {
-        let socket = UdpSocket::bind("0.0.0.0:0").expect("a port is free");
+        let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(any).expect("a port is free");
         socket
             .connect(target)
             .expect("a datagram socket connects to anything that has a route");

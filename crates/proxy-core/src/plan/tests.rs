@@ -7,7 +7,8 @@ use isthmus_contract::proxy_status::Family;
 use super::{Path, Paths, Plan, ReservedPorts, TailnetAddresses, Tun};
 use crate::flow::{Flow, FlowEnd};
 use crate::mode::{IngressPorts, Mode};
-use crate::rules::{Protocol, TRACK_EGRESS, TRACK_INGRESS};
+use crate::relay::RelayPorts;
+use crate::rules::{Protocol, TRACK_EGRESS, TRACK_INGRESS, TRACK_RELAYED};
 
 pub(crate) fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -28,6 +29,10 @@ pub(crate) fn plan(mode: Mode) -> Plan {
             health: 9002,
         },
     }
+}
+
+pub(crate) fn relayed() -> Path {
+    Path::Relay(RelayPorts { tcp: 40006, udp: 40017 })
 }
 
 pub(crate) fn listed_ingress() -> Mode {
@@ -145,10 +150,25 @@ fn family_is_carried_only_with_a_target_an_own_address_and_a_path() {
 #[test]
 fn family_that_the_relay_carries_is_none_of_the_kernels() {
     let mut plan = plan(every_port());
-    plan.paths.v4 = Some(Path::Relay);
+    plan.paths.v4 = Some(relayed());
     assert_eq!(plan.ways().len(), 2);
     let kernel = plan.kernel_ways();
     assert_eq!(kernel.len(), 1);
     assert!(kernel[0].own.is_ipv6());
     assert!(!plan.admits(&ingress_flow(80, "10.96.0.7")));
+}
+
+#[test]
+fn relayed_flow_lives_on_only_while_the_relay_carries_it() {
+    let flow = |port| Flow {
+        mark: TRACK_RELAYED,
+        ..ingress_flow(port, "100.64.0.3")
+    };
+    let mut plan = plan(listed_ingress());
+    assert!(!plan.admits(&flow(80)), "the kernel carries it now");
+    plan.paths.v4 = Some(relayed());
+    assert!(plan.admits(&flow(80)));
+    assert!(!plan.admits(&flow(81)));
+    plan.mode = Mode::Closed;
+    assert!(!plan.admits(&flow(80)));
 }

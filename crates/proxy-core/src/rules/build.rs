@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{
     Action, BaseChain, Chain, ChainType, Direction, Hook, MARK_FROM_TAILNET, MARK_TO_TAILNET, Match, PortSet, Protocol,
-    Rule, RulePlan, TRACK_EGRESS, TRACK_INGRESS,
+    Rule, RulePlan, TRACK_EGRESS, TRACK_INGRESS, TRACK_RELAYED,
 };
 use crate::mode::{IngressPorts, Mode};
 use crate::plan::{Plan, Way};
@@ -14,6 +14,7 @@ use crate::routes::Family;
 const LOOPBACK: &str = "lo";
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
+const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 
 /// The ports that peers reach.
@@ -55,7 +56,7 @@ impl RulePlan {
                     ChainType::Filter,
                     Hook::Prerouting,
                     BEHIND_DSTNAT,
-                    build_mark(plan),
+                    build_mark(plan).into_iter().chain(build_relayed(plan)).collect(),
                 ),
                 base("input", ChainType::Filter, Hook::Input, FILTER, build_input(plan)),
                 base("clamp", ChainType::Filter, Hook::Forward, MANGLE, build_clamp(plan)),
@@ -123,29 +124,27 @@ fn build_translate(plan: &Plan) -> Vec<Rule> {
 }
 
 fn build_ingress(plan: &Plan) -> Vec<Rule> {
-    let Mode::Ingress(ingress) = &plan.mode else {
+    if !matches!(plan.mode, Mode::Ingress(_)) {
         return Vec::new();
-    };
+    }
     let ways = plan.kernel_ways();
-    ways.iter().flat_map(|way| build_way_in(way, &ingress.ports)).collect()
+    ways.iter()
+        .flat_map(|way| build_way_in(way, served(plan).as_ref()))
+        .collect()
 }
 
 /// Of TCP only the opening segment is translated: a segment from the middle of an unknown connection stays addressed to
 /// the Pod, where `input` answers it with a reset.
-fn build_way_in(way: &Way, ports: &IngressPorts) -> Vec<Rule> {
+fn build_way_in(way: &Way, served: Option<&Match>) -> Vec<Rule> {
     let to_own = Match::Destination(way.own);
     let echo = if way.own.is_ipv6() { ICMPV6 } else { ICMP };
-    let served = match ports {
-        IngressPorts::All => None,
-        IngressPorts::Listed(_) => Some(Match::PortIn(SERVED)),
-    };
     [
         vec![to_own.clone(), Match::OpensTcp],
         vec![to_own, Match::NotIpProtocol(TCP), Match::NotIpProtocol(echo)],
     ]
     .into_iter()
     .flat_map(|matches| {
-        let matches: Vec<Match> = matches.into_iter().chain(served.clone()).collect();
+        let matches: Vec<Match> = matches.into_iter().chain(served.cloned()).collect();
         spread(&matches, TRACK_INGRESS, &way.targets)
     })
     .collect()
@@ -158,8 +157,8 @@ fn build_egress(plan: &Plan) -> Vec<Rule> {
     }
     let mut rules = build_reserved(plan).to_vec();
     for way in &ways {
-        for address in plan.pod.iter().filter(|pod| Family::of(**pod) == Family::of(way.own)) {
-            let to_pod = Match::Destination(*address);
+        for address in plan.pod_of_family(Family::of(way.own)) {
+            let to_pod = Match::Destination(address);
             rules.extend(spread(&[to_pod.clone(), Match::OpensTcp], TRACK_EGRESS, &way.targets));
             rules.extend(spread(&[to_pod, Match::NotIpProtocol(TCP)], TRACK_EGRESS, &way.targets));
         }
@@ -213,11 +212,69 @@ fn build_mark(plan: &Plan) -> Vec<Rule> {
     ]
 }
 
+/// Hands to the relay what its plan carries, each packet by itself: no state outlives the plan that made it. Answers to
+/// connections of the Pod itself go the other direction and stay with its sockets.
+fn build_relayed(plan: &Plan) -> Vec<Rule> {
+    let ways = plan.relay_ways();
+    let from = match plan.mode {
+        Mode::Ingress(_) => vec![from_tun(plan)],
+        Mode::Closed | Mode::Egress(_) => from_cluster(plan).to_vec(),
+    };
+    let mut rules = Vec::new();
+    if matches!(plan.mode, Mode::Egress(_)) && !ways.is_empty() {
+        rules.extend(build_reserved(plan));
+    }
+    for (way, ports) in &ways {
+        for arrived in arrivals(plan, way) {
+            for (number, port) in [(TCP, ports.tcp), (UDP, ports.udp)] {
+                let to_relay = [
+                    Match::Destination(arrived),
+                    Match::IpProtocol(number),
+                    Match::Direction(Direction::Original),
+                ];
+                let ipv6 = arrived.is_ipv6();
+                rules.push(rule(
+                    from.iter().cloned().chain(to_relay).chain(served(plan)),
+                    [
+                        Action::HandOver { ipv6, port },
+                        Action::Track(TRACK_RELAYED),
+                        Action::Accept,
+                    ],
+                ));
+            }
+        }
+    }
+    rules
+}
+
+/// The addresses of the Pod that stand for the targets of a way.
+fn arrivals(plan: &Plan, way: &Way) -> Vec<IpAddr> {
+    match plan.mode {
+        Mode::Ingress(_) => vec![way.own],
+        Mode::Closed | Mode::Egress(_) => plan.pod_of_family(Family::of(way.own)).collect(),
+    }
+}
+
+/// What says that peers reach a port, when not every one is.
+fn served(plan: &Plan) -> Option<Match> {
+    match &plan.mode {
+        Mode::Ingress(ingress) => match ingress.ports {
+            IngressPorts::All => None,
+            IngressPorts::Listed(_) => Some(Match::PortIn(SERVED)),
+        },
+        Mode::Closed | Mode::Egress(_) => None,
+    }
+}
+
 fn build_input(plan: &Plan) -> Vec<Rule> {
     let mut rules = vec![
         rule([Match::From(LOOPBACK.to_owned())], [Action::Accept]),
         rule([Match::Known, Match::Direction(Direction::Reply)], [Action::Accept]),
     ];
+    if !plan.relay_ways().is_empty() {
+        let to_relay = [Match::Track(TRACK_RELAYED), Match::Direction(Direction::Original)];
+        rules.push(rule(to_relay, [Action::Accept]));
+    }
     for own in plan.tailnet.iter() {
         let echo = Match::EchoRequest { ipv6: own.is_ipv6() };
         rules.push(rule([from_tun(plan), Match::Destination(own), echo], [Action::Accept]));

@@ -1,15 +1,16 @@
 mod model;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
 
 use self::model::{Packet, Verdict, walk};
-use super::RulePlan;
+use super::{Protocol, RulePlan};
 use crate::mode::{IngressPorts, Mode};
-use crate::plan::tests::{address, every_port, listed_ingress, plan, to_device};
-use crate::plan::{Path, Plan};
+use crate::plan::tests::{address, every_port, listed_ingress, plan, relayed, to_device};
+use crate::plan::{Path, Paths, Plan};
+use crate::relay::RelayPlan;
 use crate::routes::{Family, RoutePlan};
 
 fn rendered(plan: &Plan) -> String {
@@ -46,6 +47,26 @@ fn rules_of_an_ingress_to_a_name_with_several_addresses() {
     insta::assert_snapshot!(rendered(&plan(to_name())));
 }
 
+#[test]
+fn rules_of_a_relayed_ingress() {
+    insta::assert_snapshot!(rendered(&by_relay(listed_ingress())));
+}
+
+#[test]
+fn rules_of_an_egress_with_ipv6_relayed() {
+    let mut plan = plan(to_device());
+    plan.paths.v6 = Some(relayed());
+    insta::assert_snapshot!(rendered(&plan));
+}
+
+fn by_relay(mode: Mode) -> Plan {
+    let paths = Paths {
+        v4: Some(relayed()),
+        v6: Some(relayed()),
+    };
+    Plan { paths, ..plan(mode) }
+}
+
 fn to_name() -> Mode {
     let named = ["192.0.2.7", "192.0.2.8", "192.0.2.9", "2001:db8::7"].map(address);
     let Mode::Ingress(ingress) = listed_ingress() else {
@@ -66,6 +87,9 @@ fn chains_and_sets_are_the_same_for_every_plan() {
     assert_eq!(skeleton(listed_ingress()), closed);
     assert_eq!(skeleton(to_name()), closed);
     assert_eq!(skeleton(to_device()), closed);
+    let relayed = RulePlan::build(&by_relay(to_device()));
+    let chains: Vec<_> = relayed.chains.iter().map(|chain| (chain.name, chain.base)).collect();
+    assert_eq!(chains, closed.0);
 }
 
 fn any_mode() -> impl Strategy<Value = Mode> {
@@ -82,7 +106,7 @@ fn any_mode() -> impl Strategy<Value = Mode> {
 
 /// A plan, with a family that takes another way now and then.
 fn any_plan() -> impl Strategy<Value = Plan> {
-    let path = || prop_oneof![4 => Just(Some(Path::Kernel)), 1 => Just(Some(Path::Relay)), 1 => Just(None)];
+    let path = || prop_oneof![4 => Just(Some(Path::Kernel)), 2 => Just(Some(relayed())), 1 => Just(None)];
     (any_mode(), path(), path()).prop_map(|(mode, v4, v6)| {
         let mut plan = plan(mode);
         (plan.paths.v4, plan.paths.v6) = (v4, v6);
@@ -140,7 +164,12 @@ fn local() -> Vec<IpAddr> {
 /// Where the plan says, in plain words, that the first packet of a flow may come out; nothing for nowhere.
 fn wanted(plan: &Plan, packet: &Packet) -> Vec<IpAddr> {
     let family = Family::of(packet.destination);
-    let opens = packet.protocol != 6 || packet.opens_tcp;
+    let carried = match plan.paths.of_family(family) {
+        None => false,
+        Some(Path::Kernel) => packet.protocol != 6 || packet.opens_tcp,
+        // The relay's listener resets a segment from the middle of an unknown connection.
+        Some(Path::Relay(_)) => [6, 17].contains(&packet.protocol),
+    };
     let from_tailnet = packet.from == "tailscale0";
     let is_in = |list: [&str; 2]| list.map(address).contains(&packet.destination);
     let passes = match &plan.mode {
@@ -159,9 +188,16 @@ fn wanted(plan: &Plan, packet: &Packet) -> Vec<IpAddr> {
             !from_tailnet && is_in(POD) && !reserved
         }
     };
-    let by_kernel = plan.paths.of_family(family) == Some(Path::Kernel);
     let targets = plan.mode.targets().filter(|target| Family::of(*target) == family);
-    targets.filter(|_| passes && opens && by_kernel).collect()
+    targets.filter(|_| passes && carried).collect()
+}
+
+/// Where the relay's own plan leads.
+fn relayed_to(plan: &Plan, packet: &Packet) -> Vec<IpAddr> {
+    let arrived = SocketAddr::new(packet.destination, packet.port);
+    let relay = RelayPlan::build(plan);
+    let route = Protocol::from_number(packet.protocol).and_then(|protocol| relay.route(protocol, arrived));
+    route.map(|route| route.targets.clone()).unwrap_or_default()
 }
 
 proptest! {
@@ -174,11 +210,26 @@ proptest! {
             Verdict::Forwarded { target, device } => {
                 prop_assert!(wanted.contains(&target), "{} is not among {:?}", target, wanted);
                 prop_assert_eq!(device, device_out);
+                prop_assert_eq!(plan.paths.of_family(Family::of(target)), Some(Path::Kernel));
+            }
+            Verdict::HandedOver { port } => {
+                prop_assert_eq!(port, if packet.protocol == 6 { 40006 } else { 40017 });
+                prop_assert_eq!(relayed_to(&plan, &packet), wanted);
             }
             other @ (Verdict::Delivered | Verdict::Refused | Verdict::Dropped) => {
                 prop_assert!(wanted.is_empty(), "{:?} instead of {:?}", other, wanted);
             }
         }
+    }
+
+    /// What the relay would do with a packet that it should never have been given.
+    #[test]
+    fn relay_carries_nothing_that_the_rules_do_not_hand_over(plan in any_plan(), packet in any_first_packet()) {
+        let verdict = walk(&RulePlan::build(&plan), packet, &local());
+        let carried = !relayed_to(&plan, &packet).is_empty();
+        // Of the side that a packet comes from only the rules know.
+        let from_other_side = matches!(plan.mode, Mode::Ingress(_)) != (packet.from == "tailscale0");
+        prop_assert!(!carried || from_other_side || matches!(verdict, Verdict::HandedOver { .. }), "{:?}", verdict);
     }
 
     #[test]
@@ -206,7 +257,7 @@ fn every_address_of_a_name_gets_new_flows() {
             };
             match walk(&rules, packet, &local()) {
                 Verdict::Forwarded { target, .. } => target,
-                other @ (Verdict::Delivered | Verdict::Refused | Verdict::Dropped) => panic!("{other:?}"),
+                other => panic!("{other:?}"),
             }
         })
         .collect();

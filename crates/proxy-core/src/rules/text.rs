@@ -141,6 +141,8 @@ impl fmt::Display for Action {
         match self {
             Self::Mark(mark) => write!(f, "meta mark set {mark:#010x}"),
             Self::Track(mark) => write!(f, "ct mark set {mark:#010x}"),
+            Self::HandOver { ipv6: false, port } => write!(f, "tproxy ip to 127.0.0.1:{port}"),
+            Self::HandOver { ipv6: true, port } => write!(f, "tproxy ip6 to [::1]:{port}"),
             Self::TranslateTo(address) => write!(f, "dnat {} to {address}", family_word(address.is_ipv6())),
             Self::TranslateFrom(address) => write!(f, "snat {} to {address}", family_word(address.is_ipv6())),
             Self::Masquerade => f.write_str("masquerade"),

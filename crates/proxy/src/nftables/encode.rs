@@ -1,6 +1,6 @@
 //! Writes the parts of a rule plan as nlink's types.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use isthmus_proxy_core::{
     Action, BaseChain, Chain, ChainType, Direction, Hook, Match, PortSet, Protocol, Rule, TABLE_NAME,
@@ -170,6 +170,19 @@ fn acting(action: &Action) -> Result<Item, nlink::Error> {
     Ok(match action {
         Action::Mark(mark) => Stmt::SetMark(*mark).into(),
         Action::Track(mark) => Stmt::SetCtMark(*mark).into(),
+        Action::HandOver { ipv6, port } => {
+            let loopback = if *ipv6 {
+                IpAddr::V6(Ipv6Addr::LOCALHOST)
+            } else {
+                IpAddr::V4(Ipv4Addr::LOCALHOST)
+            };
+            Stmt::Tproxy {
+                family: Family::Inet,
+                addr: Some(loopback),
+                port: Some(*port),
+            }
+            .into()
+        }
         Action::TranslateTo(address) => Stmt::Nat(NatStatement::dnat(*address)).into(),
         Action::TranslateFrom(address) => Stmt::Nat(NatStatement::snat(*address)).into(),
         Action::Masquerade => Stmt::Masquerade.into(),

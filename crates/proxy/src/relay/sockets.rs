@@ -125,7 +125,8 @@ pub(super) fn towards(source: IpAddr, target: SocketAddr) -> io::Result<UdpSocke
     Ok(socket.into())
 }
 
-/// A socket that connects from `source`. Its port is chosen when it connects, so that one number serves many targets.
+/// A socket that connects from `source`. Its port is chosen when it connects, so that one number serves many targets. An
+/// attempt that is given up ends with a reset, also when the target has accepted it already.
 pub(super) fn connecting(source: IpAddr) -> io::Result<TcpSocket> {
     let socket = if source.is_ipv4() {
         TcpSocket::new_v4()
@@ -133,6 +134,7 @@ pub(super) fn connecting(source: IpAddr) -> io::Result<TcpSocket> {
         TcpSocket::new_v6()
     }?;
     setsockopt(&socket, IpBindAddressNoPort, &true)?;
+    socket.set_zero_linger()?;
     socket.bind(SocketAddr::new(source, 0))?;
     Ok(socket)
 }

@@ -19,17 +19,17 @@ use super::{Counted, Shared, pump, sockets};
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A connection that ends with a reset, unless it was allowed to end in order.
-struct Resetting {
-    stream: TcpStream,
-    ends_in_order: bool,
-}
+struct Resetting(TcpStream);
 
 impl Resetting {
     fn new(stream: TcpStream) -> Self {
-        Self {
-            stream,
-            ends_in_order: false,
-        }
+        // Refused only for a connection that is gone already.
+        let _gone = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        Self(stream)
+    }
+
+    fn end_in_order(self) {
+        let _gone = SockRef::from(&self.0).set_linger(None);
     }
 }
 
@@ -37,16 +37,7 @@ impl Deref for Resetting {
     type Target = TcpStream;
 
     fn deref(&self) -> &TcpStream {
-        &self.stream
-    }
-}
-
-impl Drop for Resetting {
-    fn drop(&mut self) {
-        if !self.ends_in_order {
-            // Refused only for a connection that is gone already.
-            let _gone = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
-        }
+        &self.0
     }
 }
 
@@ -71,7 +62,7 @@ fn accept(client: Resetting, shared: &Arc<Shared>) {
     tokio::spawn(carry(client, Arc::clone(shared), permit));
 }
 
-async fn carry(mut client: Resetting, shared: Arc<Shared>, _permit: OwnedSemaphorePermit) {
+async fn carry(client: Resetting, shared: Arc<Shared>, _permit: OwnedSemaphorePermit) {
     let _counted = Counted::new(&shared.metrics.connections);
     let Ok(arrived) = client.local_addr() else { return };
     let route = shared.plan.borrow().route(Protocol::Tcp, arrived).cloned();
@@ -83,7 +74,7 @@ async fn carry(mut client: Resetting, shared: Arc<Shared>, _permit: OwnedSemapho
         connected = connect(&route, arrived.port(), &shared) => connected,
         () = pump::broken(&client) => return,
     };
-    let Some((mut target, address)) = connected else {
+    let Some((target, address)) = connected else {
         shared.metrics.unreachable.inc();
         return;
     };
@@ -91,8 +82,10 @@ async fn carry(mut client: Resetting, shared: Arc<Shared>, _permit: OwnedSemapho
         outcome = copy(&client, &target, &shared) => outcome,
         () = shared.until_outside(|plan| plan.leads(Protocol::Tcp, arrived, route.source, address)) => return,
     };
-    client.ends_in_order = outcome.is_ok();
-    target.ends_in_order = outcome.is_ok();
+    if outcome.is_ok() {
+        client.end_in_order();
+        target.end_in_order();
+    }
 }
 
 async fn copy(client: &TcpStream, target: &TcpStream, shared: &Shared) -> io::Result<()> {

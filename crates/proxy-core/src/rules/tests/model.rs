@@ -19,6 +19,7 @@ pub(super) struct Packet {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Forwarded { target: IpAddr, device: &'static str },
+    HandedOver { port: u16 },
     Delivered,
     Refused,
     Dropped,
@@ -30,6 +31,7 @@ struct Walk<'a> {
     mark: u32,
     track: u32,
     translated: bool,
+    handed_over: Option<u16>,
     to: Option<&'static str>,
 }
 
@@ -47,6 +49,7 @@ pub(super) fn walk(plan: &RulePlan, packet: Packet, local: &[IpAddr]) -> Verdict
         mark: 0,
         track: 0,
         translated: false,
+        handed_over: None,
         to: None,
     };
     for chain in ["translate", "mark"] {
@@ -57,7 +60,10 @@ pub(super) fn walk(plan: &RulePlan, packet: Packet, local: &[IpAddr]) -> Verdict
     if local.contains(&walk.packet.destination) {
         return match walk.chain("input") {
             Step::Stop(verdict) => verdict,
-            Step::GoOn | Step::Accept => Verdict::Delivered,
+            Step::GoOn | Step::Accept => match walk.handed_over {
+                Some(port) => Verdict::HandedOver { port },
+                None => Verdict::Delivered,
+            },
         };
     }
     let device = if walk.mark == MARK_TO_TAILNET {
@@ -134,6 +140,14 @@ impl Walk<'_> {
         match action {
             Action::Mark(mark) => self.mark = *mark,
             Action::Track(track) => self.track = *track,
+            Action::HandOver { ipv6, port } => {
+                assert_eq!(
+                    *ipv6,
+                    self.packet.destination.is_ipv6(),
+                    "the kernel ignores the other family"
+                );
+                self.handed_over = Some(*port);
+            }
             Action::TranslateTo(target) => return self.translate(*target),
             Action::Jump(chain) => return self.chain(chain),
             Action::Accept => return Step::Accept,
