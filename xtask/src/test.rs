@@ -122,6 +122,7 @@ fn on_the_cluster() -> anyhow::Result<()> {
 }
 
 fn target(name: &str, more: &[&str]) -> anyhow::Result<()> {
-    let arguments = ["test", "--package", "isthmus-tests", "--test", name, "--locked"];
+    // Of the whole workspace: by the package alone, dependencies would be built again with other features.
+    let arguments = ["test", "--workspace", "--test", name, "--locked"];
     step(&format!("{name} tests"), cargo().args(arguments).args(more))
 }

@@ -124,7 +124,7 @@ mod tests {
         assert!(read_folder(&folder.path().join("missing")).is_err());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn change_of_a_file_arrives() {
         let folder = tempfile::tempdir().unwrap();
         let sources = ConfigSources {

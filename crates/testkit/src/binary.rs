@@ -26,7 +26,8 @@ fn build() -> PathBuf {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .args(["build", "--quiet", "--locked", "--package", "isthmus"])
+        // With the features that the whole workspace gives to dependencies, so that the test's own builds serve again.
+        .args(["build", "--quiet", "--locked", "--workspace", "--bin", "isthmus"])
         .current_dir(env!("CARGO_MANIFEST_DIR"));
     command
         .arg("--target-dir")
