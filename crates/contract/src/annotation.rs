@@ -29,5 +29,9 @@ pub const ORIGINAL_SPEC: &str = "isthmus.dev/original-spec";
 pub const AUTH_KEY_ID: &str = "isthmus.dev/auth-key-id";
 /// On a proxy's Secret: when that auth key ends, in seconds since 1970.
 pub const AUTH_KEY_EXPIRY: &str = "isthmus.dev/auth-key-expiry";
+/// On a proxy's Secret: the tags that auth key gives, comma-separated and sorted.
+pub const AUTH_KEY_TAGS: &str = "isthmus.dev/auth-key-tags";
+/// On a proxy's Secret: the tags its device is known to carry, comma-separated and sorted.
+pub const DEVICE_TAGS: &str = "isthmus.dev/device-tags";
 /// On every owned object: a hash of what the operator applied last, so that fields it no longer wants are noticed.
 pub const APPLIED_HASH: &str = "isthmus.dev/applied-hash";

@@ -13,6 +13,7 @@ pub mod env;
 pub mod field_manager;
 pub mod finalizer;
 pub mod label;
+pub mod load_balancer;
 pub mod name;
 pub mod port;
 pub mod probe;

@@ -105,7 +105,8 @@ impl ProxyConfig {
         Self::ingress_to(IngressTarget::DnsName(dns_name.into()), ports)
     }
 
-    fn ingress_to(target: IngressTarget, ports: Option<Vec<Port>>) -> Self {
+    /// A proxy that exposes `target`; `None` for every port.
+    pub fn ingress_to(target: IngressTarget, ports: Option<Vec<Port>>) -> Self {
         let ports = ports.map(|mut ports| {
             ports.sort_unstable();
             ports.dedup();

@@ -43,6 +43,15 @@ pub(crate) struct Arguments {
     /// Tags of devices whose Services name none
     #[arg(long, env = "PROXY_TAGS", default_value = "tag:k8s", value_delimiter = ',')]
     proxy_tags: Vec<String>,
+    /// Whether LoadBalancer Services without a class are exposed as well: `true` or `false`
+    #[arg(
+        long,
+        env = "OPERATOR_DEFAULT_LOAD_BALANCER",
+        default_value_t = false,
+        action = clap::ArgAction::Set,
+        value_parser = clap::builder::BoolishValueParser::new()
+    )]
+    default_load_balancer: bool,
     /// Priority class of the proxies' Pods
     #[arg(long, env = "PROXY_PRIORITY_CLASS_NAME")]
     proxy_priority_class: Option<String>,
@@ -129,6 +138,7 @@ fn settings(arguments: Arguments, login_server: String) -> Result<Settings> {
         proxy_priority_class: non_empty(arguments.proxy_priority_class),
         proxy_default_class: non_empty(arguments.proxy_default_class),
         proxy_tags,
+        default_load_balancer: arguments.default_load_balancer,
         login_server,
         cluster_domain: cluster_domain.unwrap_or_else(|| cluster_domain::DEFAULT.to_owned()),
         cluster_id: String::new(),

@@ -2,16 +2,21 @@
 
 pub mod cleanup;
 pub mod desired;
+mod families;
 mod input;
 mod intent;
+mod load_balancer;
 mod name;
 mod plan;
 mod status;
+mod tags;
 #[cfg(test)]
 pub(crate) mod test_objects;
 mod user_spec;
 
+pub use desired::tag_list;
 pub use input::{Child, Children, ControlProblem, Input, MintedKey};
 pub use intent::{Direction, Intent, Problem, Wanted, concerns, is_tag};
-pub use plan::{Action, AuthKeyWanted, Note, NoteKind, Plan, key_description_prefix, plan};
+pub use plan::{Action, AuthKeyWanted, Note, NoteKind, OwnStatus, Plan, key_description_prefix, plan};
+pub use status::ready_condition;
 pub use user_spec::{SpecPatch, is_redirected};

@@ -15,6 +15,8 @@ pub struct Settings {
     pub proxy_default_class: Option<String>,
     /// Tags of devices whose objects name none.
     pub proxy_tags: Vec<String>,
+    /// Whether LoadBalancer Services without a class are exposed as well.
+    pub default_load_balancer: bool,
     /// URL of the control server the proxies log in at, without a trailing slash.
     pub login_server: String,
     /// DNS domain of the cluster, such as `cluster.local`.

@@ -12,7 +12,7 @@ use isthmus_contract::{
 };
 use isthmus_operator_core::{
     proxy_class::ProxyClass,
-    service_proxy::{Child, SpecPatch},
+    service_proxy::{Child, OwnStatus, SpecPatch},
 };
 use k8s_openapi::{
     Resource as _,
@@ -31,7 +31,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::error::{Error, is_not_found};
+use crate::error::{Error, is_invalid, is_not_found};
 
 /// Writes objects.
 #[derive(Clone)]
@@ -130,25 +130,29 @@ impl Writer {
             field_manager: Some(SERVICE_PROXY.to_owned()),
             ..PatchParams::default()
         };
-        self.services(service)
-            .patch(&service.name_any(), &parameters, &Patch::Merge(&patch.body))
-            .await
-            .map_err(|cause| Error::kubernetes(format!("change the spec of Service {}", service.name_any()), cause))
+        let services = self.services(service);
+        let name = service.name_any();
+        let mut result = services.patch(&name, &parameters, &Patch::Merge(&patch.body)).await;
+        let invalid = result.as_ref().err().filter(|cause| is_invalid(cause));
+        if let (Some(cause), Some(fallback)) = (invalid, &patch.fallback) {
+            tracing::info!(error = %cause, service = name, "restoring without addresses and ports of before");
+            result = services.patch(&name, &parameters, &Patch::Merge(fallback)).await;
+        }
+        result.map_err(|cause| Error::kubernetes(format!("change the spec of Service {name}"), cause))
     }
 
-    /// Writes the one condition of ours on a user's Service, or removes it. Gone is fine.
-    pub(crate) async fn apply_condition(
-        &self,
-        service: &Service,
-        condition: Option<&Condition>,
-    ) -> Result<Option<Service>, Error> {
-        let conditions: Vec<&Condition> = condition.into_iter().collect();
-        let body: Value = json!({
+    /// Writes what is ours of the status of a user's Service; what `status` leaves out goes away. Gone is fine.
+    pub(crate) async fn apply_status(&self, service: &Service, status: &OwnStatus) -> Result<Option<Service>, Error> {
+        let conditions: Vec<&Condition> = status.condition.iter().collect();
+        let mut body: Value = json!({
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"uid": service.metadata.uid},
             "status": {"conditions": conditions},
         });
+        if let Some(entries) = status.load_balancer.as_ref().filter(|entries| !entries.is_empty()) {
+            body["status"]["loadBalancer"] = json!({"ingress": entries});
+        }
         match self
             .services(service)
             .patch_status(&service.name_any(), &manager(), &Patch::Apply(body))
@@ -157,7 +161,7 @@ impl Writer {
             Ok(service) => Ok(Some(service)),
             Err(cause) if is_not_found(&cause) => Ok(None),
             Err(cause) => Err(Error::kubernetes(
-                format!("write the condition of Service {}", service.name_any()),
+                format!("write the status of Service {}", service.name_any()),
                 cause,
             )),
         }

@@ -22,6 +22,17 @@ pub enum Error {
     /// Another replica may lead by now.
     #[error("cannot go on: this replica does not lead any more; the leader does the rest")]
     NotLeading,
+    /// The tailnet does not let the operator give these tags.
+    #[error("{setting}: the tailnet refuses {tags}; name tags that the policy's tagOwners let the operator give")]
+    Tags {
+        /// Where the tags are written, for their owner.
+        setting: String,
+        /// The tags, comma-separated.
+        tags: String,
+        /// The tailnet's answer.
+        #[source]
+        cause: Box<tailnet::Error>,
+    },
 }
 
 /// Kinds of failures, by what to do about them.
@@ -82,6 +93,7 @@ impl Error {
         match self {
             Self::Tailnet(error) => Class::Tailnet(error.class()),
             Self::NotLeading => Class::NotLeading,
+            Self::Tags { .. } => Class::Tailnet(tailnet::Class::Refused),
             Self::Kubernetes { cause, .. } => match status_code(cause) {
                 Some(409) => Class::Conflict,
                 Some(400..=499) => Class::Refused,
@@ -94,6 +106,7 @@ impl Error {
     pub(crate) const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Tailnet(error) => error.retry_after(),
+            Self::Tags { cause, .. } => cause.retry_after(),
             Self::Kubernetes { .. } | Self::NotLeading => None,
         }
     }
@@ -124,6 +137,11 @@ fn describe(error: &kube::Error) -> String {
 /// Whether the object asked for does not exist.
 pub(crate) fn is_not_found(error: &kube::Error) -> bool {
     status_code(error) == Some(404)
+}
+
+/// Whether the API server finds the object itself wrong.
+pub(crate) fn is_invalid(error: &kube::Error) -> bool {
+    status_code(error) == Some(422)
 }
 
 #[cfg(test)]

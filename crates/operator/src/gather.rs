@@ -68,6 +68,7 @@ fn input(service: Service, children: Children, taken_names: BTreeSet<String>, co
         children,
         taken_names,
         minted: None,
+        tagged: None,
         problem: None,
         now: Time(Timestamp::now()),
     }

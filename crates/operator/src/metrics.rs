@@ -66,6 +66,7 @@ impl Metrics {
             Action::MintAuthKey(_) => "mint_auth_key",
             Action::RevokeAuthKey(_) => "revoke_auth_key",
             Action::DeleteDevice(_) => "delete_device",
+            Action::SetDeviceTags { .. } => "set_device_tags",
         };
         self.actions.get_or_create(&Step { action }).inc();
     }

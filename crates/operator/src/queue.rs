@@ -19,9 +19,12 @@ const DEBOUNCE: Duration = Duration::from_millis(30);
 /// Looks at every Service that changes, until `end`. Looks under way are finished.
 pub(crate) async fn run(context: Arc<Context>, changes: Changes, end: impl Future<Output = ()> + Send) {
     let store = context.stores.services.clone();
-    let interesting = store.clone();
+    let interesting = context.clone();
     let changes = stream::unfold(changes, |changes| async { Some((changes.take().await, changes)) })
-        .filter(move |service| future::ready(interesting.get(service).is_some_and(|service| is_of_interest(&service))))
+        .filter(move |service| {
+            let service = interesting.stores.services.get(service);
+            future::ready(service.is_some_and(|service| is_of_interest(&service, &interesting.settings)))
+        })
         .take_until(end)
         .map(Ok::<_, Infallible>);
     let config = Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);

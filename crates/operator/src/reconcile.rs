@@ -5,14 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use isthmus_contract::{condition::PROXY_READY, device_config::AuthKey};
-use isthmus_operator_core::service_proxy::{
-    self, Action, AuthKeyWanted, ControlProblem, Input, MintedKey, Plan, concerns, plan,
+use isthmus_contract::{annotation, device_config::AuthKey};
+use isthmus_operator_core::{
+    service_proxy::{
+        self, Action, AuthKeyWanted, ControlProblem, Input, MintedKey, Plan, concerns, plan, ready_condition, tag_list,
+    },
+    settings::Settings,
 };
 use isthmus_runtime::ErrorChain;
 use isthmus_tailnet_api as tailnet;
 use k8s_openapi::{
-    api::core::v1::Service,
+    api::core::v1::{Service, ServiceStatus},
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
@@ -63,7 +66,7 @@ async fn look(cached: &Service, context: &Context) -> Result<Option<Duration>, E
             hopeless: true,
         });
     }
-    let existing = condition_of(&input.service).cloned();
+    let existing = input.service.status.clone();
     let acted = act(&mut input, context).await;
     if let Err(error) = &acted
         && error.concerns_owner()
@@ -93,25 +96,26 @@ const fn is_final(action: &Action) -> bool {
         Action::MintAuthKey(_)
         | Action::RevokeAuthKey(_)
         | Action::DeleteDevice(_)
+        | Action::SetDeviceTags { .. }
         | Action::Delete(_)
         | Action::ReleaseFinalizer => true,
         Action::HoldFinalizer | Action::PatchSpec(_) | Action::Apply(_) => false,
     }
 }
 
-/// Carries out plans until one needs no new key. Gives back what people should hear.
+/// Carries out plans until one needs nothing of the tailnet that the next has to note. Gives back what people should hear.
 async fn act(input: &mut Input, context: &Context) -> Result<Vec<service_proxy::Note>, Error> {
     let mut notes = Vec::new();
     for _ in 0..ROUNDS {
         let plan = plan(input, &context.settings);
         notes.extend(plan.notes.clone());
-        let mut minted = false;
+        let mut again = false;
         for action in &plan.actions {
             perform(action, input, context).await?;
             context.metrics.acted(action);
-            minted |= matches!(action, Action::MintAuthKey(_));
+            again |= matches!(action, Action::MintAuthKey(_)) || (is_tagging(action) && input.tagged.is_some());
         }
-        if !minted {
+        if !again {
             break;
         }
     }
@@ -146,14 +150,49 @@ async fn perform(action: &Action, input: &mut Input, context: &Context) -> Resul
             context.writer.delete_child(child).await?;
             input.children.lose(child);
         }
-        Action::MintAuthKey(wanted) => input.minted = Some(mint(wanted, context).await?),
+        Action::MintAuthKey(wanted) => {
+            let minted = mint(wanted, context).await;
+            input.minted = Some(minted.map_err(|error| about_tags(error, input, &wanted.tags))?);
+        }
         Action::RevokeAuthKey(id) => gone_is_fine(context.tailnet.delete_key(id).await)?,
         Action::DeleteDevice(id) => {
             tracing::info!(device = id, "removing a device from the tailnet");
             gone_is_fine(context.tailnet.delete_device(id).await)?;
         }
+        Action::SetDeviceTags { device, tags } => {
+            tracing::info!(device, tags = tag_list(tags), "changing the tags of a device");
+            match context.tailnet.set_device_tags(device, tags).await {
+                Ok(()) => input.tagged = Some(tags.clone()),
+                // Its proxy will ask for a new one, which gets them by its key.
+                Err(error) if error.class() == tailnet::Class::NotFound => {}
+                Err(error) => return Err(about_tags(error, input, tags)),
+            }
+        }
     }
     Ok(())
+}
+
+const fn is_tagging(action: &Action) -> bool {
+    matches!(action, Action::SetDeviceTags { .. })
+}
+
+/// A request with tags in it that the tailnet finds wrong, told to the one who wrote the tags.
+fn about_tags(error: tailnet::Error, input: &Input, tags: &[String]) -> Error {
+    let mentions_tags = matches!(&error, tailnet::Error::Forbidden { message, .. } if message.contains("tag"));
+    // Control servers differ in how they say that a tag is not theirs to give.
+    let is_about_tags = error.class() == tailnet::Class::Refused || mentions_tags;
+    if !is_about_tags {
+        return error.into();
+    }
+    let setting = match input.annotation(annotation::TAGS) {
+        Some(_) => format!("annotation {}", annotation::TAGS),
+        None => "the operator's PROXY_TAGS".to_owned(),
+    };
+    Error::Tags {
+        setting,
+        tags: tag_list(tags),
+        cause: Box::new(error),
+    }
 }
 
 fn keep(input: &mut Input, context: &Context, written: Service) {
@@ -168,7 +207,7 @@ fn gone_is_fine(result: Result<(), tailnet::Error>) -> Result<(), tailnet::Error
     }
 }
 
-async fn mint(wanted: &AuthKeyWanted, context: &Context) -> Result<MintedKey, Error> {
+async fn mint(wanted: &AuthKeyWanted, context: &Context) -> Result<MintedKey, tailnet::Error> {
     let request = tailnet::AuthKeyRequest {
         tags: wanted.tags.clone(),
         expiry: wanted.life,
@@ -182,28 +221,29 @@ async fn mint(wanted: &AuthKeyWanted, context: &Context) -> Result<MintedKey, Er
     Ok(MintedKey {
         id: key.id,
         key: AuthKey::new(key.key.expose()),
+        tags: tag_list(&wanted.tags),
         expires: Time(expires),
     })
 }
 
-/// Writes the condition and publishes news, if there are any. The one place that writes a status.
-async fn tell(input: &mut Input, existing: Option<&Condition>, context: &Context) -> Result<Option<Duration>, Error> {
+/// Writes the status and publishes news, if there are any. The one place that writes a status.
+async fn tell(
+    input: &mut Input,
+    existing: Option<&ServiceStatus>,
+    context: &Context,
+) -> Result<Option<Duration>, Error> {
     let plan = plan(input, &context.settings);
-    let generation = input.service.metadata.generation;
-    let condition = plan.condition(existing, generation, &input.now);
-    let goes_away = plan.verdict.is_none() && existing.is_some() && !input.is_deleted();
-    if condition.is_some() || goes_away {
+    let status = plan.status(existing, input.service.metadata.generation, &input.now);
+    // A Service whose last finalizer went has no status to clear.
+    let is_gone = plan.verdict.is_none() && input.is_deleted();
+    if let Some(status) = status.filter(|_| !is_gone) {
         context.check_term()?;
-        if let Some(written) = context
-            .writer
-            .apply_condition(&input.service, condition.as_ref())
-            .await?
-        {
+        if let Some(written) = context.writer.apply_status(&input.service, &status).await? {
             keep(input, context, written);
         }
         context.metrics.wrote_condition();
     }
-    for note in news(&plan, existing) {
+    for note in news(&plan, ready_condition(existing)) {
         events::publish(&context.client, &context.instance, &input.service, &note).await;
     }
     Ok(plan.again_after)
@@ -218,24 +258,14 @@ fn news(plan: &Plan, existing: Option<&Condition>) -> Vec<service_proxy::Note> {
     verdict_only.news(existing)
 }
 
-fn condition_of(service: &Service) -> Option<&Condition> {
-    service
-        .status
-        .as_ref()?
-        .conditions
-        .as_ref()?
-        .iter()
-        .find(|condition| condition.type_ == PROXY_READY)
-}
-
 /// Whether a Service may need anything at all: most Services of a cluster do not.
-pub(crate) fn is_of_interest(service: &Service) -> bool {
-    concerns(service)
+pub(crate) fn is_of_interest(service: &Service, settings: &Settings) -> bool {
+    concerns(service, settings)
         || service
             .finalizers()
             .iter()
             .any(|name| name == isthmus_contract::finalizer::DEVICE)
-        || condition_of(service).is_some()
+        || ready_condition(service.status.as_ref()).is_some()
 }
 
 #[cfg(test)]

@@ -81,7 +81,8 @@ async fn remove(context: &Context, uid: &str) -> Result<(), Error> {
             | Action::ReleaseFinalizer
             | Action::PatchSpec(_)
             | Action::Apply(_)
-            | Action::MintAuthKey(_) => {}
+            | Action::MintAuthKey(_)
+            | Action::SetDeviceTags { .. } => {}
         }
         context.metrics.acted(&action);
     }

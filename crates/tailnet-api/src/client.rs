@@ -19,7 +19,8 @@ use crate::{
     pace::Pace,
     token::Token,
     types::{
-        AuthKeyRequest, CreateKeyBody, CreatedKey, Device, DeviceList, ErrorBody, Key, KeyList, NewAuthKey, TokenAnswer,
+        AuthKeyRequest, CreateKeyBody, CreatedKey, Device, DeviceList, ErrorBody, Key, KeyList, NewAuthKey, TagsBody,
+        TokenAnswer,
     },
 };
 
@@ -121,6 +122,17 @@ impl Client {
         self.request(&format!("delete device {id}"), &Method::DELETE, &path, Bytes::new())
             .await
             .map(drop)
+    }
+
+    /// Gives a device, by its stable id, exactly these tags.
+    pub async fn set_device_tags(&self, id: &str, tags: &[String]) -> Result<(), Error> {
+        let action = format!("set the tags of device {id}");
+        let body = serde_json::to_vec(&TagsBody { tags }).map_err(|cause| Error::Answer {
+            action: action.clone(),
+            cause,
+        })?;
+        let path = format!("/api/v2/device/{}/tags", segment(id));
+        self.request(&action, &Method::POST, &path, body.into()).await.map(drop)
     }
 
     async fn call<T: DeserializeOwned>(

@@ -99,6 +99,11 @@ impl<'a> From<&'a AuthKeyRequest> for CreateKeyBody<'a> {
     }
 }
 
+#[derive(Serialize)]
+pub(crate) struct TagsBody<'a> {
+    pub(crate) tags: &'a [String],
+}
+
 #[derive(Deserialize)]
 pub(crate) struct CreatedKey {
     pub(crate) id: String,

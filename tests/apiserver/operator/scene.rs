@@ -211,6 +211,7 @@ fn settings(url: &str) -> Settings {
         proxy_priority_class: None,
         proxy_default_class: None,
         proxy_tags: vec!["tag:k8s".to_owned()],
+        default_load_balancer: false,
         login_server: url.to_owned(),
         cluster_domain: "cluster.local".to_owned(),
         cluster_id: String::new(),

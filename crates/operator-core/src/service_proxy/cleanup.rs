@@ -75,8 +75,8 @@ fn stop_pod(children: &Children) -> Option<Plan> {
             ProxyReason::Pending,
             "waiting for the proxy's Pod to stop",
         )),
-        notes: Vec::new(),
         again_after: Some(POD_CHECK),
+        ..Plan::nothing()
     })
 }
 

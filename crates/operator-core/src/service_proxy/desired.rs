@@ -22,7 +22,9 @@ use crate::{
     settings::Settings,
 };
 
-pub(super) use secret::{Login, stored_key};
+pub use headless_service::PodAddresses;
+pub use secret::tag_list;
+pub(super) use secret::{Login, known_tags, stored_key};
 
 /// Whose proxy it is and what it is called: what every builder needs.
 #[derive(Debug, Clone)]
@@ -94,9 +96,9 @@ impl<'a> Proxy<'a> {
 }
 
 /// Everything but the Secret and the StatefulSet: what can exist before the proxy may log in.
-pub(super) fn surroundings(proxy: &Proxy<'_>) -> [Child; 4] {
+pub(super) fn surroundings(proxy: &Proxy<'_>, addresses: PodAddresses) -> [Child; 4] {
     [
-        Child::HeadlessService(drift::seal(headless_service::build(proxy), |object| {
+        Child::HeadlessService(drift::seal(headless_service::build(proxy, addresses), |object| {
             &mut object.metadata
         })),
         Child::ServiceAccount(drift::seal(service_account::build(proxy), |object| {
@@ -108,10 +110,9 @@ pub(super) fn surroundings(proxy: &Proxy<'_>) -> [Child; 4] {
 }
 
 /// The Secret with the proxy's config.
-pub(super) fn secret(proxy: &Proxy<'_>, wanted: &Wanted, login: &Login) -> Child {
-    Child::Secret(drift::seal(secret::build(proxy, wanted, login), |object| {
-        &mut object.metadata
-    }))
+pub(super) fn secret(proxy: &Proxy<'_>, wanted: &Wanted, login: &Login, device_tags: Option<&str>) -> Child {
+    let secret = secret::build(proxy, wanted, login, device_tags);
+    Child::Secret(drift::seal(secret, |object| &mut object.metadata))
 }
 
 /// The StatefulSet with the proxy's Pod.

@@ -28,6 +28,8 @@ pub struct Input {
     pub taken_names: BTreeSet<String>,
     /// An auth key made for this proxy and not stored yet.
     pub minted: Option<MintedKey>,
+    /// Tags just given to the device and not noted yet.
+    pub tagged: Option<Vec<String>>,
     /// Why the last call to the tailnet's API failed, if it did.
     pub problem: Option<ControlProblem>,
     /// The time now.
@@ -41,6 +43,8 @@ pub struct MintedKey {
     pub id: String,
     /// The key.
     pub key: AuthKey,
+    /// Tags the device gets by it, comma-separated and sorted.
+    pub tags: String,
     /// When it ends.
     pub expires: Time,
 }

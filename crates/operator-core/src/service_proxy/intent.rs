@@ -1,18 +1,19 @@
 //! What a Service asks for, and whether it can be done.
 
-use std::net::{IpAddr, Ipv4Addr};
+mod egress;
+mod ingress;
+mod naming;
 
 use isthmus_contract::{
-    annotation,
+    annotation, load_balancer,
     port::{HEALTH, HEALTH_ALTERNATIVE},
-    proxy_config::{Port, Protocol, ProxyConfig},
+    proxy_config::{EgressTarget, IngressTarget, Port, ProxyConfig},
 };
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 
 use crate::settings::Settings;
 
-/// Longest DNS label.
-const MAX_LABEL: usize = 63;
+pub use naming::is_tag;
 
 /// What a Service asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,15 +44,15 @@ pub struct Wanted {
 pub enum Direction {
     /// From the tailnet to the Service.
     Ingress {
-        /// The Service's cluster IP.
-        cluster_ip: Ipv4Addr,
-        /// Its ports.
-        ports: Vec<Port>,
+        /// The Service's cluster IPs, or the name it is an alias of.
+        target: IngressTarget,
+        /// Its ports; `None` for every port.
+        ports: Option<Vec<Port>>,
     },
     /// From the cluster to a device.
     Egress {
-        /// The device's address.
-        target: Ipv4Addr,
+        /// The device.
+        target: EgressTarget,
     },
 }
 
@@ -59,10 +60,13 @@ impl Wanted {
     /// The document that tells the proxy.
     pub fn proxy_config(&self) -> ProxyConfig {
         match &self.direction {
-            Direction::Ingress { cluster_ip, ports } => {
-                ProxyConfig::ingress(vec![IpAddr::V4(*cluster_ip)], ports.clone())
-            }
-            Direction::Egress { target } => ProxyConfig::egress(IpAddr::V4(*target)),
+            Direction::Ingress { target, ports } => ProxyConfig::ingress_to(target.clone(), ports.clone()),
+            Direction::Egress {
+                target: EgressTarget::Ip(ip),
+            } => ProxyConfig::egress(*ip),
+            Direction::Egress {
+                target: EgressTarget::Fqdn(name),
+            } => ProxyConfig::egress_to_name(name),
         }
     }
 }
@@ -95,8 +99,8 @@ impl Problem {
 }
 
 /// Whether the Service asks for a proxy of its own, possible or not.
-pub fn concerns(service: &Service) -> bool {
-    is_exposed(service) || is_egress(service)
+pub fn concerns(service: &Service, settings: &Settings) -> bool {
+    is_annotated(service) || is_egress(service) || is_load_balancer(service, settings)
 }
 
 /// Whether the Service names a target on the tailnet.
@@ -107,7 +111,23 @@ pub(super) fn is_egress(service: &Service) -> bool {
         .any(|key| value(service, key).is_some())
 }
 
-fn is_exposed(service: &Service) -> bool {
+/// Whether the Service is a load balancer for the operator to fill: of our class, or of none where ours is the default.
+pub(super) fn is_load_balancer(service: &Service, settings: &Settings) -> bool {
+    let Some(spec) = service
+        .spec
+        .as_ref()
+        .filter(|spec| spec.type_.as_deref() == Some("LoadBalancer"))
+    else {
+        return false;
+    };
+    match spec.load_balancer_class.as_deref() {
+        Some(class) => class == load_balancer::CLASS,
+        // A target on the tailnet says more than a default.
+        None => settings.default_load_balancer && !is_egress(service),
+    }
+}
+
+fn is_annotated(service: &Service) -> bool {
     value(service, annotation::EXPOSE) == Some("true")
 }
 
@@ -123,7 +143,7 @@ fn value<'a>(service: &'a Service, key: &str) -> Option<&'a str> {
 
 /// Reads what the Service asks for.
 pub(super) fn intent(service: &Service, settings: &Settings) -> Intent {
-    if !concerns(service) {
+    if !concerns(service, settings) {
         return Intent::None;
     }
     match wanted(service, settings) {
@@ -133,20 +153,20 @@ pub(super) fn intent(service: &Service, settings: &Settings) -> Intent {
 }
 
 fn wanted(service: &Service, settings: &Settings) -> Result<Wanted, Problem> {
-    refuse_unsupported(service)?;
+    refuse_unsupported(service, settings)?;
     let default = ServiceSpec::default();
     let spec = service.spec.as_ref().unwrap_or(&default);
     let direction = if is_egress(service) {
-        egress(service)?
+        egress::read(service)?
     } else {
-        ingress(spec)?
+        ingress::read(spec)?
     };
     let declares_health_port = spec.ports.iter().flatten().any(|port| port.port == i32::from(HEALTH));
     let is_egress = matches!(direction, Direction::Egress { .. });
     Ok(Wanted {
         direction,
-        hostname: hostname(service)?,
-        tags: tags(service, settings)?,
+        hostname: naming::hostname(service)?,
+        tags: naming::tags(service, settings)?,
         health_port: if is_egress && declares_health_port {
             HEALTH_ALTERNATIVE
         } else {
@@ -155,146 +175,23 @@ fn wanted(service: &Service, settings: &Settings) -> Result<Wanted, Problem> {
     })
 }
 
-fn refuse_unsupported(service: &Service) -> Result<(), Problem> {
-    if is_exposed(service) && is_egress(service) {
-        let fix = "a Service is either exposed or leads to a tailnet device: remove this annotation or the target";
+fn refuse_unsupported(service: &Service, settings: &Settings) -> Result<(), Problem> {
+    let fix = "a Service is either exposed or leads to a tailnet device";
+    if is_annotated(service) && is_egress(service) {
+        let fix = format!("{fix}: remove this annotation or the target");
         return Err(Problem::annotation(annotation::EXPOSE, fix));
     }
-    let present = |key: &str| {
-        service
-            .metadata
-            .annotations
-            .as_ref()
-            .is_some_and(|annotations| annotations.contains_key(key))
-    };
-    let unsupported = [
-        (
-            annotation::PROXY_GROUP,
-            "proxy groups are not supported; remove it to get a proxy for this Service",
-        ),
-        (
-            annotation::TAILNET_FQDN,
-            "targets by name are not supported; give the device's IPv4 address in tailscale.com/tailnet-ip",
-        ),
-    ];
-    match unsupported.into_iter().find(|(key, _)| present(key)) {
-        Some((key, fix)) => Err(Problem::annotation(key, fix)),
-        None => Ok(()),
+    if is_load_balancer(service, settings) && is_egress(service) {
+        let fix = format!("{fix}: make it an ExternalName Service or remove the target");
+        return Err(Problem::new("spec.loadBalancerClass", fix));
     }
-}
-
-fn egress(service: &Service) -> Result<Direction, Problem> {
-    let mut found = annotation::TAILNET_IP_SPELLINGS
-        .iter()
-        .filter_map(|key| value(service, key).map(|text| (*key, text)));
-    let no_target = || Problem::annotation(annotation::TAILNET_IP, "give the IPv4 address of a tailnet device");
-    let (key, text) = found.next().ok_or_else(no_target)?;
-    if let Some((other, _)) = found.find(|(_, other)| *other != text) {
-        return Err(Problem::annotation(
-            other,
-            format!("it names another target than {key}; keep one of the two"),
-        ));
+    let annotations = service.metadata.annotations.as_ref();
+    // Its mere presence is a wish.
+    if annotations.is_some_and(|annotations| annotations.contains_key(annotation::PROXY_GROUP)) {
+        let fix = "proxy groups are not supported; remove it to get a proxy for this Service";
+        return Err(Problem::annotation(annotation::PROXY_GROUP, fix));
     }
-    Ok(Direction::Egress {
-        target: target_address(key, text)?,
-    })
-}
-
-fn target_address(key: &str, text: &str) -> Result<Ipv4Addr, Problem> {
-    let refuse = |fix: &str| Err(Problem::annotation(key, format!("`{text}` {fix}")));
-    match text.parse() {
-        Ok(IpAddr::V4(ip)) if is_unicast(ip) => Ok(ip),
-        Ok(IpAddr::V4(_)) => {
-            refuse("cannot be a device; give the IPv4 address of a tailnet device, such as 100.64.0.5")
-        }
-        Ok(IpAddr::V6(_)) => refuse("is an IPv6 address; give the device's IPv4 address"),
-        Err(_) => refuse("is not an IP address; give the IPv4 address of a tailnet device, such as 100.64.0.5"),
-    }
-}
-
-const fn is_unicast(ip: Ipv4Addr) -> bool {
-    !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || ip.is_broadcast() || ip.is_link_local())
-}
-
-fn ingress(spec: &ServiceSpec) -> Result<Direction, Problem> {
-    if spec.type_.as_deref() == Some("ExternalName") {
-        let fix = "an ExternalName Service cannot be exposed; expose a Service that has a cluster IP";
-        return Err(Problem::new("spec.type", fix));
-    }
-    let cluster_ip = match spec.cluster_ip.as_deref() {
-        None | Some("" | "None") => {
-            let fix = "a headless Service cannot be exposed; expose a Service that has a cluster IP";
-            return Err(Problem::new("spec.clusterIP", fix));
-        }
-        Some(text) => text.parse().map_err(|_| {
-            let fix = format!("`{text}` is not IPv4; put IPv4 first in spec.ipFamilies");
-            Problem::new("spec.clusterIP", fix)
-        })?,
-    };
-    let ports = spec.ports.iter().flatten().enumerate().map(|(index, port)| {
-        let number = u16::try_from(port.port)
-            .map_err(|_| Problem::new(format!("spec.ports[{index}].port"), "give a number from 1 to 65535"))?;
-        match port.protocol.as_deref() {
-            None | Some("TCP") => Ok(Port {
-                protocol: Protocol::Tcp,
-                port: number,
-            }),
-            Some(other) => {
-                let fix = format!("{other} is not supported; expose a Service with TCP ports only");
-                Err(Problem::new(format!("spec.ports[{index}].protocol"), fix))
-            }
-        }
-    });
-    let ports: Vec<Port> = ports.collect::<Result<_, _>>()?;
-    if ports.is_empty() {
-        return Err(Problem::new("spec.ports", "add the TCP port to expose"));
-    }
-    Ok(Direction::Ingress { cluster_ip, ports })
-}
-
-fn hostname(service: &Service) -> Result<String, Problem> {
-    if let Some(text) = value(service, annotation::HOSTNAME) {
-        let fix = || format!("`{text}` is not a DNS label; use at most 63 of a-z, 0-9 and inner dashes");
-        return if is_dns_label(text) {
-            Ok(text.to_owned())
-        } else {
-            Err(Problem::annotation(annotation::HOSTNAME, fix()))
-        };
-    }
-    let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
-    let name = service.metadata.name.as_deref().unwrap_or_default();
-    // Both are DNS labels, so every letter is one byte.
-    let full = format!("{namespace}-{name}");
-    Ok(full[..full.len().min(MAX_LABEL)].trim_end_matches('-').to_owned())
-}
-
-fn is_dns_label(text: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=MAX_LABEL).contains(&text.len()) && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
-}
-
-fn tags(service: &Service, settings: &Settings) -> Result<Vec<String>, Problem> {
-    let Some(text) = value(service, annotation::TAGS) else {
-        return Ok(settings.proxy_tags.clone());
-    };
-    let tags: Vec<String> = text.split(',').map(|tag| tag.trim().to_owned()).collect();
-    match tags.iter().find(|tag| !is_tag(tag)) {
-        Some(tag) => {
-            let fix =
-                format!("`{tag}` is not a tag; write tag: and a name of letters, digits and dashes, such as tag:web");
-            Err(Problem::annotation(annotation::TAGS, fix))
-        }
-        None => Ok(tags),
-    }
-}
-
-/// Whether `text` is an ACL tag: `tag:`, a letter, then letters, digits and dashes.
-pub fn is_tag(text: &str) -> bool {
-    let Some(name) = text.strip_prefix("tag:") else {
-        return false;
-    };
-    name.starts_with(|letter: char| letter.is_ascii_alphabetic())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,17 +8,20 @@ use isthmus_contract::{
     finalizer, secret_key,
 };
 use k8s_openapi::{
-    api::core::v1::Secret,
+    api::core::v1::{LoadBalancerIngress, Secret, ServiceStatus},
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
 };
 
 use super::{
     cleanup,
     desired::{self, Login, Proxy, stored_key},
+    families,
     input::{Child, Children, Input},
-    intent::{Intent, Wanted, intent},
-    status, user_spec,
-    user_spec::SpecPatch,
+    intent::{Intent, Wanted, intent, is_egress, is_load_balancer},
+    load_balancer,
+    status::{self, ready_condition},
+    tags,
+    user_spec::{self, SpecPatch},
 };
 use crate::{condition::Verdict, drift, settings::Settings};
 
@@ -38,6 +41,8 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// What the condition should say afterwards. `None`: the Service should have no condition of ours.
     pub verdict: Option<Verdict>,
+    /// What the Service's `status.loadBalancer.ingress` should hold. `None`: nothing of ours.
+    pub load_balancer: Option<Vec<LoadBalancerIngress>>,
     /// What people should hear, beside what the verdict tells them.
     pub notes: Vec<Note>,
     /// When to look again although nothing happened.
@@ -63,6 +68,13 @@ pub enum Action {
     RevokeAuthKey(String),
     /// Remove a device from the tailnet by its id; gone is fine.
     DeleteDevice(String),
+    /// Give a device other tags; gone is fine. The plan is made anew afterwards, to note them.
+    SetDeviceTags {
+        /// Id of the device.
+        device: String,
+        /// All tags it shall carry.
+        tags: Vec<String>,
+    },
 }
 
 /// An auth key to make.
@@ -101,14 +113,26 @@ impl Plan {
         Self {
             actions: Vec::new(),
             verdict: None,
+            load_balancer: None,
             notes: Vec::new(),
             again_after: None,
         }
     }
 
-    /// The condition to write over what `service` has; `None` when it is right already.
-    pub fn condition(&self, existing: Option<&Condition>, generation: Option<i64>, now: &Time) -> Option<Condition> {
-        self.verdict.as_ref()?.condition(PROXY_READY, existing, generation, now)
+    /// What of ours to write over the status `existing`; `None` when it is right already.
+    pub fn status(&self, existing: Option<&ServiceStatus>, generation: Option<i64>, now: &Time) -> Option<OwnStatus> {
+        let condition = ready_condition(existing);
+        let verdict = self.verdict.as_ref();
+        let news = verdict.and_then(|verdict| verdict.condition(PROXY_READY, condition, generation, now));
+        let moved = self
+            .load_balancer
+            .as_ref()
+            .is_some_and(|entries| *entries != load_balancer::existing(existing));
+        let cleared = verdict.is_none() && condition.is_some();
+        (news.is_some() || moved || cleared).then(|| OwnStatus {
+            condition: verdict.and_then(|_| news.or_else(|| condition.cloned())),
+            load_balancer: self.load_balancer.clone(),
+        })
     }
 
     /// Everything people should hear: the notes, and the verdict when it is news.
@@ -130,6 +154,15 @@ impl Plan {
     }
 }
 
+/// The parts of a Service's status that are ours, to be written together: what is left out goes away.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnStatus {
+    /// Our condition.
+    pub condition: Option<Condition>,
+    /// Where clients find a LoadBalancer Service.
+    pub load_balancer: Option<Vec<LoadBalancerIngress>>,
+}
+
 /// The plan for a Service, whatever it asks for.
 pub fn plan(input: &Input, settings: &Settings) -> Plan {
     let held = holds_finalizer(input);
@@ -140,9 +173,12 @@ pub fn plan(input: &Input, settings: &Settings) -> Plan {
         Intent::None if held || !input.children.is_empty() => cleanup::plan(input),
         Intent::None => Plan::nothing(),
         // An exposed Service is judged as its owner wrote it.
-        _ if user_spec::is_redirected(&input.service) && !super::intent::is_egress(&input.service) => restore(input),
+        _ if user_spec::is_redirected(&input.service) && !is_egress(&input.service) => restore(input),
         Intent::Invalid(problem) => Plan {
             verdict: Some(Verdict::new(ProxyReason::Invalid, problem.message())),
+            // What worked stays where it was found.
+            load_balancer: is_load_balancer(&input.service, settings)
+                .then(|| load_balancer::existing(input.service.status.as_ref())),
             ..Plan::nothing()
         },
         Intent::Proxy(wanted) => provide(input, &wanted, settings),
@@ -187,24 +223,26 @@ fn provide(input: &Input, wanted: &Wanted, settings: &Settings) -> Plan {
         actions.push(Action::HoldFinalizer);
     }
     actions.extend(
-        desired::surroundings(&proxy)
+        desired::surroundings(&proxy, families::pod_addresses(input, wanted))
             .into_iter()
             .filter_map(|child| apply(child, &input.children)),
     );
-    if super::intent::is_egress(&input.service) {
+    if is_egress(&input.service) {
         // Before the Pod exists, so that nobody is told an answer that the redirection makes wrong.
         let name = format!("{}.{}.svc.{}", proxy.name, settings.namespace, settings.cluster_domain);
         actions.extend(user_spec::redirect(&input.service, &name).map(Action::PatchSpec));
     }
-    match login(input) {
+    match login(input, wanted) {
         Some(login) => {
-            let secret = desired::secret(&proxy, wanted, &login);
+            let secret = desired::secret(&proxy, wanted, &login, tags::on_device(input).as_deref());
             actions.extend(apply(secret, &input.children));
             actions.extend(superseded_key(input, &login).map(Action::RevokeAuthKey));
             // The Pod that runs stays as it is until its class is known.
             if waits.is_none() {
                 actions.extend(apply(desired::stateful_set(&proxy, wanted), &input.children));
             }
+            // Last, so that tags that the tailnet refuses hold up nothing else.
+            actions.extend(tags::change(input, wanted, &login));
         }
         None => actions.push(Action::MintAuthKey(AuthKeyWanted {
             tags: wanted.tags.clone(),
@@ -213,8 +251,10 @@ fn provide(input: &Input, wanted: &Wanted, settings: &Settings) -> Plan {
         })),
     }
     let verdict = waits.unwrap_or_else(|| status::verdict(input, wanted));
+    let entries = || load_balancer::entries(input, wanted, verdict.reason.is_true());
     Plan {
         again_after: key_check(input),
+        load_balancer: is_load_balancer(&input.service, settings).then(entries),
         verdict: Some(verdict),
         actions,
         notes: Vec::new(),
@@ -234,7 +274,7 @@ fn apply(child: Child, children: &Children) -> Option<Action> {
 }
 
 /// How the proxy logs in; `None` when a key has to be made first.
-fn login(input: &Input) -> Option<Login> {
+fn login(input: &Input, wanted: &Wanted) -> Option<Login> {
     if let Some(minted) = &input.minted {
         return Some(Login::With(minted.clone()));
     }
@@ -253,6 +293,7 @@ fn login(input: &Input) -> Option<Login> {
     }
     stored
         .filter(|stored| seconds_left(stored.expires.0.as_second(), input) > KEY_MARGIN_SECONDS)
+        .filter(|stored| stored.tags == desired::tag_list(&wanted.tags))
         .map(Login::With)
 }
 

@@ -1,13 +1,52 @@
 //! What the condition says about a proxy that is wanted: the first thing that is missing, or that nothing is.
 
-use isthmus_contract::{condition::ProxyReason, proxy_status::ProxyStatus, secret_key};
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+use std::net::IpAddr;
+
+use isthmus_contract::{
+    condition::{PROXY_READY, ProxyReason},
+    proxy_status::{Family, ParseProxyStatusError, Path, ProxyStatus},
+    secret_key,
+};
+use k8s_openapi::{
+    api::core::v1::{ContainerState, ContainerStatus, Pod, ServiceStatus},
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
 
 use super::{input::Input, intent::Wanted, plan::text};
 use crate::condition::Verdict;
 
 /// Letters of a container's last words that are shown.
 const LAST_WORDS: usize = 300;
+
+/// What a proxy's Secret says about its device.
+pub(super) struct Device {
+    /// Full name, without the final dot.
+    pub(super) fqdn: String,
+    /// Its addresses.
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+/// The proxy's device, once it is logged in and named.
+pub(super) fn device(input: &Input) -> Option<Device> {
+    let secret = input.children.secret.as_ref()?;
+    text(secret, secret_key::DEVICE_ID)?;
+    let addresses = text(secret, secret_key::DEVICE_IPS).unwrap_or("[]");
+    Some(Device {
+        fqdn: text(secret, secret_key::DEVICE_FQDN)?.trim_end_matches('.').to_owned(),
+        addresses: serde_json::from_str(addresses).unwrap_or_default(),
+    })
+}
+
+/// What the proxy has reported, whichever Pod wrote it.
+pub(super) fn reported(input: &Input) -> Option<Result<ProxyStatus, ParseProxyStatusError>> {
+    text(input.children.secret.as_ref()?, secret_key::PROXY_STATUS).map(ProxyStatus::parse)
+}
+
+/// Our condition in the status of a Service.
+pub fn ready_condition(status: Option<&ServiceStatus>) -> Option<&Condition> {
+    let conditions = status?.conditions.as_ref()?;
+    conditions.iter().find(|condition| condition.type_ == PROXY_READY)
+}
 
 /// The verdict on the proxy of a Service that asks for `wanted`.
 pub(super) fn verdict(input: &Input, wanted: &Wanted) -> Verdict {
@@ -82,8 +121,7 @@ fn last_words(state: &ContainerState) -> Option<String> {
 fn proxy_trouble(input: &Input, pod: &Pod, wanted: &Wanted) -> Option<String> {
     let name = input.pod_name();
     let secret = input.children.secret.as_ref();
-    let reported = secret.and_then(|secret| text(secret, secret_key::PROXY_STATUS));
-    let status = match reported.map(ProxyStatus::parse).transpose() {
+    let status = match reported(input).transpose() {
         // Words of an earlier Pod say nothing about this one.
         Ok(status) => status.filter(|status| pod.metadata.uid.as_ref() == Some(&status.pod_uid)),
         Err(error) => return Some(error.to_string()),
@@ -108,20 +146,35 @@ fn is_ready(pod: &Pod) -> bool {
 }
 
 fn ready_message(input: &Input) -> String {
-    let secret = input.children.secret.as_ref();
-    let fqdn = secret
-        .and_then(|secret| text(secret, secret_key::DEVICE_FQDN))
-        .unwrap_or("unnamed");
-    let addresses = secret
-        .and_then(|secret| text(secret, secret_key::DEVICE_IPS))
-        .unwrap_or("[]");
-    let addresses: Vec<String> = serde_json::from_str(addresses).unwrap_or_default();
-    let device = fqdn.trim_end_matches('.');
-    format!(
-        "Pod {} is on the tailnet as {device} ({})",
-        input.pod_name(),
-        addresses.join(", ")
-    )
+    let name = input.pod_name();
+    let device = match device(input) {
+        Some(device) => {
+            let addresses: Vec<String> = device.addresses.iter().map(ToString::to_string).collect();
+            format!("{} ({})", device.fqdn, addresses.join(", "))
+        }
+        None => "a device without a name".to_owned(),
+    };
+    format!("Pod {name} is on the tailnet as {device}{}", relayed(input))
+}
+
+/// Says which families do not go through the kernel.
+fn relayed(input: &Input) -> String {
+    let status = reported(input).and_then(Result::ok);
+    let relayed = status
+        .iter()
+        .flat_map(|status| &status.carries)
+        .filter(|carried| carried.path == Path::Relay);
+    let families: Vec<&str> = relayed
+        .map(|carried| match carried.family {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        })
+        .collect();
+    if families.is_empty() {
+        String::new()
+    } else {
+        format!("; the relay in user space carries {}", families.join(" and "))
+    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use isthmus_contract::{
     annotation,
     device_config::AuthKey,
-    finalizer,
-    proxy_config::{Port, Protocol},
+    finalizer, load_balancer,
+    proxy_config::{EgressTarget, IngressTarget, Port, Protocol},
     proxy_status::ProxyStatus,
     secret_key,
 };
@@ -34,6 +34,7 @@ pub(crate) fn settings() -> Settings {
         proxy_priority_class: None,
         proxy_default_class: None,
         proxy_tags: vec!["tag:k8s".to_owned()],
+        default_load_balancer: false,
         login_server: "http://10.0.0.1:8080".to_owned(),
         cluster_domain: "cluster.local".to_owned(),
         cluster_id: "1a2b3c4d-0000-0000-0000-000000000000".to_owned(),
@@ -47,6 +48,7 @@ pub(super) fn at(second: i64) -> Time {
 pub(super) fn minted() -> MintedKey {
     MintedKey {
         id: "k1".to_owned(),
+        tags: "tag:k8s".to_owned(),
         key: AuthKey::new("tskey-auth-k1-xyz"),
         expires: at(NOW + 3600),
     }
@@ -55,11 +57,11 @@ pub(super) fn minted() -> MintedKey {
 pub(super) fn ingress_wanted() -> Wanted {
     Wanted {
         direction: Direction::Ingress {
-            cluster_ip: [10, 96, 0, 7].into(),
-            ports: vec![Port {
+            target: IngressTarget::ClusterIps(vec![[10, 96, 0, 7].into()]),
+            ports: Some(vec![Port {
                 protocol: Protocol::Tcp,
                 port: 80,
-            }],
+            }]),
         },
         hostname: "shop-web".to_owned(),
         tags: vec!["tag:k8s".to_owned()],
@@ -70,7 +72,7 @@ pub(super) fn ingress_wanted() -> Wanted {
 pub(super) fn egress_wanted() -> Wanted {
     Wanted {
         direction: Direction::Egress {
-            target: [100, 64, 0, 5].into(),
+            target: EgressTarget::Ip([100, 64, 0, 5].into()),
         },
         ..ingress_wanted()
     }
@@ -120,6 +122,15 @@ pub(crate) fn exposed() -> Service {
     service(&[(annotation::EXPOSE, "true")])
 }
 
+/// A LoadBalancer Service of our class.
+pub(super) fn load_balancer() -> Service {
+    let mut service = service(&[]);
+    let spec = service.spec.as_mut().unwrap();
+    spec.type_ = Some("LoadBalancer".to_owned());
+    spec.load_balancer_class = Some(load_balancer::CLASS.to_owned());
+    service
+}
+
 /// An ExternalName Service that leads to 100.64.0.5.
 pub(super) fn egress() -> Service {
     let mut service = service(&[(annotation::TAILNET_IP, "100.64.0.5")]);
@@ -139,6 +150,7 @@ pub(crate) fn input(service: Service) -> Input {
         children: Children::default(),
         taken_names: std::collections::BTreeSet::new(),
         minted: None,
+        tagged: None,
         problem: None,
         now: at(NOW),
     }
@@ -157,6 +169,7 @@ pub(crate) fn settle(input: &mut Input) -> Vec<&'static str> {
         }
     }
     input.minted = None;
+    input.tagged = None;
     done
 }
 
@@ -201,6 +214,10 @@ fn carry_out(action: Action, input: &mut Input) -> &'static str {
         }
         Action::RevokeAuthKey(_) => "revoke",
         Action::DeleteDevice(_) => "delete device",
+        Action::SetDeviceTags { tags, .. } => {
+            input.tagged = Some(tags);
+            "set tags"
+        }
     }
 }
 

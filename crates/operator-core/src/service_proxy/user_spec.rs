@@ -1,95 +1,160 @@
 //! Pointing a user's egress Service at its proxy, and giving it back.
 //!
-//! The original of what is changed is kept in an annotation, written in the same request as the change.
+//! The original of what is changed is kept in an annotation, written in the same request as the change. That is more
+//! than the patch names: the API server itself drops what an alias cannot have, such as cluster IPs and node ports.
 
 use isthmus_contract::annotation;
-use k8s_openapi::api::core::v1::{Service, ServiceSpec};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use serde_json::{Map, Value, json};
+
+/// What an alias loses. Everything else of a spec stays as it is, and later changes of it are the user's.
+const KEPT: [&str; 13] = [
+    "allocateLoadBalancerNodePorts",
+    "clusterIP",
+    "clusterIPs",
+    "externalName",
+    "externalTrafficPolicy",
+    "healthCheckNodePort",
+    "ipFamilies",
+    "ipFamilyPolicy",
+    "loadBalancerClass",
+    "loadBalancerSourceRanges",
+    PORTS,
+    SELECTOR,
+    "type",
+];
+const PORTS: &str = "ports";
+const SELECTOR: &str = "selector";
+/// What somebody else may have taken meanwhile. The cluster gives another one.
+const ALLOCATED: [&str; 3] = ["clusterIP", "clusterIPs", "healthCheckNodePort"];
 
 /// A merge patch for the user's Service, valid only for the version it was made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecPatch {
     /// The patch.
     pub body: Value,
+    /// The patch to send when the API server finds the first one invalid, if there is another way.
+    pub fallback: Option<Value>,
 }
 
-/// What the Service was before.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Original {
-    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
-    kind: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    external_name: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    selector: Option<BTreeMap<String, String>>,
-    /// Only `None`, of a headless Service; other addresses are the cluster's to give.
-    #[serde(rename = "clusterIP", default, skip_serializing_if = "Option::is_none")]
-    cluster_ip: Option<String>,
-}
+/// Members of a spec, as the annotation holds them.
+type Original = Map<String, Value>;
 
 /// Whether the Service carries the mark of having been pointed at a proxy.
 pub fn is_redirected(service: &Service) -> bool {
-    original(service).is_some()
+    mark(service).is_some()
 }
 
-fn original(service: &Service) -> Option<&String> {
+fn mark(service: &Service) -> Option<&String> {
     service.metadata.annotations.as_ref()?.get(annotation::ORIGINAL_SPEC)
+}
+
+/// A mark that cannot be read, because somebody edited it, says nothing.
+fn original(service: &Service) -> Option<Original> {
+    Some(serde_json::from_str(mark(service)?).unwrap_or_default())
 }
 
 /// The patch that makes `service` an alias of `external_name`; `None` when it is one.
 pub(super) fn redirect(service: &Service, external_name: &str) -> Option<SpecPatch> {
     let default = ServiceSpec::default();
     let spec = service.spec.as_ref().unwrap_or(&default);
-    let is_alias = spec.type_.as_deref() == Some("ExternalName")
+    let is_alias = is_alias(spec)
         && spec.external_name.as_deref() == Some(external_name)
-        && spec.selector.as_ref().is_none_or(BTreeMap::is_empty);
-    if is_alias && original(service).is_some() {
+        && spec.selector.iter().flatten().next().is_none();
+    if is_alias && is_redirected(service) {
         return None;
     }
-    let kept = original(service).cloned().unwrap_or_else(|| keep(spec));
-    let spec = json!({"type": "ExternalName", "externalName": external_name, "selector": null});
-    Some(patch(service, &json!(kept), &spec))
+    let kept = Value::Object(kept(service, spec)).to_string();
+    let spec = json!({
+        "type": "ExternalName",
+        "externalName": external_name,
+        "selector": null,
+        // Refused on everything but a load balancer, and not dropped by itself.
+        "loadBalancerSourceRanges": null,
+    });
+    Some(SpecPatch {
+        body: patch(service, &json!(kept), &spec),
+        fallback: None,
+    })
+}
+
+fn is_alias(spec: &ServiceSpec) -> bool {
+    spec.type_.as_deref() == Some("ExternalName")
+}
+
+/// What to give back later. On a Service that is redirected already, what somebody has written since is newer than what
+/// was kept, except that we took the selector away ourselves.
+fn kept(service: &Service, spec: &ServiceSpec) -> Original {
+    let now = members(spec);
+    let Some(mut before) = original(service) else {
+        return now;
+    };
+    let selector = now.get(SELECTOR).or_else(|| before.get(SELECTOR)).cloned();
+    let mut kept = if is_alias(spec) {
+        std::mem::take(&mut before)
+    } else {
+        now
+    };
+    kept.extend(selector.map(|selector| (SELECTOR.to_owned(), selector)));
+    kept
+}
+
+fn members(spec: &ServiceSpec) -> Original {
+    let Value::Object(members) = json!(spec) else {
+        return Original::new();
+    };
+    let kept = |(name, value): &(String, Value)| KEPT.contains(&name.as_str()) && *value != json!({});
+    members.into_iter().filter(kept).collect()
 }
 
 /// The patch that gives `service` back as it was; `None` when it was never changed.
 pub(super) fn restore(service: &Service) -> Option<SpecPatch> {
-    let original: Original = serde_json::from_str(original(service)?).unwrap_or_default();
-    let mut spec = json!({
-        "type": original.kind,
-        "externalName": original.external_name,
-        "selector": original.selector,
-    });
-    if original.cluster_ip.is_some() {
-        spec["clusterIP"] = json!(original.cluster_ip);
+    let mut original = original(service)?;
+    let ports = original.remove(PORTS);
+    let mut spec: Original = KEPT
+        .iter()
+        .filter(|name| **name != PORTS)
+        .map(|name| ((*name).to_owned(), original.get(*name).cloned().unwrap_or_default()))
+        .collect();
+    let headless = original.get("clusterIP") == Some(&json!("None"));
+    let mut fallback = spec.clone();
+    if !headless {
+        fallback.retain(|name, _| !ALLOCATED.contains(&name.as_str()));
     }
-    Some(patch(service, &Value::Null, &spec))
+    spec.extend(with_node_ports(service, ports).map(|ports| (PORTS.to_owned(), ports)));
+    let fallback = (fallback != spec).then(|| patch(service, &Value::Null, &Value::Object(fallback)));
+    Some(SpecPatch {
+        body: patch(service, &Value::Null, &Value::Object(spec)),
+        fallback,
+    })
 }
 
-fn keep(spec: &ServiceSpec) -> String {
-    let original = Original {
-        kind: spec.type_.clone(),
-        external_name: spec.external_name.clone(),
-        selector: spec.selector.clone(),
-        cluster_ip: spec.cluster_ip.clone().filter(|ip| ip == "None"),
-    };
-    serde_json::to_string(&original).expect("a struct of strings always serialises")
+/// The ports of today with the node ports of then; nothing when there were none.
+fn with_node_ports(service: &Service, then: Option<Value>) -> Option<Value> {
+    let then: Vec<ServicePort> = serde_json::from_value(then?).ok()?;
+    let same = |left: &ServicePort, right: &ServicePort| left.port == right.port && left.protocol == right.protocol;
+    let mut now = service.spec.as_ref()?.ports.clone()?;
+    let mut any = false;
+    for port in now.iter_mut().filter(|port| port.node_port.is_none()) {
+        port.node_port = then
+            .iter()
+            .find(|other| same(port, other))
+            .and_then(|other| other.node_port);
+        any |= port.node_port.is_some();
+    }
+    any.then(|| json!(now))
 }
 
-fn patch(service: &Service, original: &Value, spec: &Value) -> SpecPatch {
+fn patch(service: &Service, original: &Value, spec: &Value) -> Value {
     let metadata = &service.metadata;
-    SpecPatch {
-        body: json!({
-            "metadata": {
-                "uid": metadata.uid,
-                "resourceVersion": metadata.resource_version,
-                "annotations": {annotation::ORIGINAL_SPEC: original},
-            },
-            "spec": spec,
-        }),
-    }
+    json!({
+        "metadata": {
+            "uid": metadata.uid,
+            "resourceVersion": metadata.resource_version,
+            "annotations": {annotation::ORIGINAL_SPEC: original},
+        },
+        "spec": spec,
+    })
 }
 
 #[cfg(test)]

@@ -4,10 +4,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use isthmus_contract::{annotation, condition::PROXY_READY, finalizer, proxy_status::ProxyStatus, secret_key};
+use isthmus_contract::{
+    annotation,
+    condition::PROXY_READY,
+    finalizer,
+    proxy_config::{Port, Protocol, ProxyConfig},
+    proxy_status::ProxyStatus,
+    secret_key,
+};
 use isthmus_operator_core::{
     proxy_class::Choice,
-    service_proxy::{Children, Direction, Input, Wanted},
+    service_proxy::{Children, Input},
     settings::Settings,
 };
 use isthmus_runtime::Secret as SecretText;
@@ -104,6 +111,7 @@ fn settings() -> Settings {
         proxy_priority_class: None,
         proxy_default_class: None,
         proxy_tags: vec!["tag:k8s".to_owned()],
+        default_load_balancer: false,
         login_server: "http://10.0.0.1:8080".to_owned(),
         cluster_domain: "cluster.local".to_owned(),
         cluster_id: "1a2b3c4d".to_owned(),
@@ -208,6 +216,7 @@ fn proxy_name() -> String {
         children: Children::default(),
         taken_names: std::collections::BTreeSet::new(),
         minted: None,
+        tagged: None,
         problem: None,
         now: Time(Timestamp::now()),
     };
@@ -355,21 +364,16 @@ fn come_up(world: &mut World) {
         "status": {"conditions": [{"type": "Ready", "status": "True"}]},
     });
     world.children.pod = Some(serde_json::from_value::<Pod>(pod).unwrap());
-    let wanted = Wanted {
-        direction: Direction::Ingress {
-            cluster_ip: [10, 96, 0, 7].into(),
-            ports: vec![isthmus_contract::proxy_config::Port {
-                protocol: isthmus_contract::proxy_config::Protocol::Tcp,
-                port: 80,
-            }],
-        },
-        hostname: String::new(),
-        tags: Vec::new(),
-        health_port: 9002,
+    let port = Port {
+        protocol: Protocol::Tcp,
+        port: 80,
     };
-    let status = ProxyStatus::new("pod-1", Some(wanted.proxy_config()), None).render();
+    let applied = ProxyConfig::ingress(vec![[10, 96, 0, 7].into()], vec![port]);
+    let status = ProxyStatus::new("pod-1", Some(applied), None).render();
     let reported = [
         (secret_key::DEVICE_ID, "n1".to_owned()),
+        (secret_key::DEVICE_FQDN, "shop-web.tail.net.".to_owned()),
+        (secret_key::DEVICE_IPS, r#"["100.64.0.9","fd7a::9"]"#.to_owned()),
         (secret_key::PROXY_STATUS, status),
     ];
     let secret = world.children.secret.as_mut().unwrap();
@@ -387,6 +391,73 @@ async fn replica_whose_term_is_over_writes_nothing() {
     let service = Arc::new(world.service.clone().unwrap());
     reconcile(service, Arc::new(context)).await.unwrap();
     assert_eq!(fake.finish(), []);
+}
+
+#[tokio::test]
+async fn ready_load_balancer_gets_condition_and_addresses_in_one_write() {
+    let fake = Fake::start().await;
+    let mut world = created(&fake).await;
+    come_up(&mut world);
+    let spec = world.service.as_mut().unwrap().spec.as_mut().unwrap();
+    spec.type_ = Some("LoadBalancer".to_owned());
+    spec.load_balancer_class = Some("tailscale".to_owned());
+    let keyless = (apply("Secret").0, Answer::Json(200, json!(world.children.secret)));
+    fake.expect([keyless, status_answer(), (EVENT, Answer::Echo)]);
+    let seen = look(&fake, &world).await;
+    assert_eq!(condition(&seen).0, "ProxyCreated");
+    let (_, written) = seen.iter().find(|(asked, _)| asked == STATUS).unwrap();
+    let entries = json!([{"hostname": "shop-web.tail.net"}, {"ip": "100.64.0.9", "ipMode": "Proxy"}]);
+    assert_eq!(written["status"]["loadBalancer"]["ingress"], entries);
+}
+
+#[tokio::test]
+async fn tags_that_the_tailnet_refuses_show_in_its_own_words() {
+    let fake = Fake::start().await;
+    let mut world = created(&fake).await;
+    come_up(&mut world);
+    let annotations = world.service.as_mut().unwrap().metadata.annotations.as_mut().unwrap();
+    annotations.insert(annotation::TAGS.to_owned(), "tag:web".to_owned());
+    let keyless = || (apply("Secret").0, Answer::Json(200, json!(world.children.secret)));
+    let words = json!({"message": "requested tags [tag:web] are invalid or not permitted"});
+    fake.expect(live(&world.children));
+    fake.expect([
+        keyless(),
+        token(),
+        ("POST /api/v2/device/n1/tags", Answer::Json(400, words)),
+        status_answer(),
+        (EVENT, Answer::Echo),
+    ]);
+    let seen = look(&fake, &world).await;
+    let (reason, message) = condition(&seen);
+    assert_eq!(reason, "ProxyFailed");
+    assert!(
+        message.starts_with("annotation tailscale.com/tags: the tailnet refuses tag:web;")
+            && message.contains("are invalid or not permitted"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn changed_tags_are_set_on_the_device_and_noted() {
+    let fake = Fake::start().await;
+    let mut world = created(&fake).await;
+    come_up(&mut world);
+    let annotations = world.service.as_mut().unwrap().metadata.annotations.as_mut().unwrap();
+    annotations.insert(annotation::TAGS.to_owned(), "tag:web".to_owned());
+    let keyless = || (apply("Secret").0, Answer::Json(200, json!(world.children.secret)));
+    fake.expect(live(&world.children));
+    fake.expect([
+        keyless(),
+        token(),
+        ("POST /api/v2/device/n1/tags", Answer::Json(200, json!(null))),
+        keyless(),
+        status_answer(),
+        (EVENT, Answer::Echo),
+    ]);
+    let seen = look(&fake, &world).await;
+    let (_, secret) = seen.iter().rfind(|(asked, _)| *asked == apply("Secret").0).unwrap();
+    assert_eq!(secret["metadata"]["annotations"][annotation::DEVICE_TAGS], "tag:web");
+    assert_eq!(condition(&seen).0, "ProxyCreated");
 }
 
 #[tokio::test]

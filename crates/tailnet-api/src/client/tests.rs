@@ -175,6 +175,22 @@ async fn auth_key_is_asked_for_as_the_api_documents_it() {
 }
 
 #[tokio::test]
+async fn tags_of_a_device_are_set_as_the_api_documents_it() {
+    let refusal = r#"{"message":"requested tags [tag:x] are invalid or not permitted"}"#;
+    let server = Script::start(&[(200, "", TOKEN), (200, "", "null"), (400, "", refusal)]).await;
+    let client = server.client();
+    client
+        .set_device_tags("n1", &["tag:a".to_owned(), "tag:b".to_owned()])
+        .await
+        .unwrap();
+    assert_eq!(server.lines()[1], "POST /api/v2/device/n1/tags Bearer token-one");
+    assert_eq!(server.body(1), r#"{"tags":["tag:a","tag:b"]}"#);
+    let error = client.set_device_tags("n1", &["tag:x".to_owned()]).await.unwrap_err();
+    assert_eq!(error.class(), Class::Refused);
+    assert!(error.to_string().contains("are invalid or not permitted"), "{error}");
+}
+
+#[tokio::test]
 async fn device_is_read_with_unknown_and_null_members() {
     let body =
         r#"{"nodeId":"n1","name":"web.tail.net","hostname":"web","addresses":["100.64.0.5"],"tags":null,"os":"x"}"#;

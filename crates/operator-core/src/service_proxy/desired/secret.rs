@@ -2,7 +2,7 @@
 //!
 //! Server-side apply owns keys one by one, so the proxy's keys are not touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use isthmus_contract::{
     annotation,
@@ -23,21 +23,26 @@ pub(in crate::service_proxy) enum Login {
     With(MintedKey),
 }
 
-pub(super) fn build(proxy: &Proxy<'_>, wanted: &Wanted, login: &Login) -> Secret {
+/// `device_tags`: the tags its device is known to carry, as [`tag_list`] writes them.
+pub(super) fn build(proxy: &Proxy<'_>, wanted: &Wanted, login: &Login, device_tags: Option<&str>) -> Secret {
     let mut metadata = proxy.metadata(&proxy.pod_name);
+    let mut annotations = BTreeMap::new();
+    annotations.extend(device_tags.map(|tags| (annotation::DEVICE_TAGS.to_owned(), tags.to_owned())));
     let auth_key = match login {
         Login::Done => None,
         Login::With(minted) => {
-            metadata.annotations = Some(BTreeMap::from([
+            annotations.extend([
                 (annotation::AUTH_KEY_ID.to_owned(), minted.id.clone()),
+                (annotation::AUTH_KEY_TAGS.to_owned(), minted.tags.clone()),
                 (
                     annotation::AUTH_KEY_EXPIRY.to_owned(),
                     minted.expires.0.as_second().to_string(),
                 ),
-            ]));
+            ]);
             Some(minted.key.clone())
         }
     };
+    metadata.annotations = (!annotations.is_empty()).then_some(annotations);
     let mut device = DeviceConfig::standalone(&proxy.settings.login_server, &wanted.hostname, auth_key);
     device.accept_routes = proxy.accept_routes;
     let data = BTreeMap::from([
@@ -65,6 +70,7 @@ pub(in crate::service_proxy) fn stored_key(secret: &Secret) -> Option<MintedKey>
     let seconds = annotations.get(annotation::AUTH_KEY_EXPIRY)?.parse().ok()?;
     Some(MintedKey {
         id: annotations.get(annotation::AUTH_KEY_ID)?.clone(),
+        tags: annotations.get(annotation::AUTH_KEY_TAGS)?.clone(),
         key,
         expires: Time(Timestamp::from_second(seconds).ok()?),
     })
@@ -79,4 +85,20 @@ fn stored_config(secret: &Secret) -> Option<DeviceConfig> {
     let name = device_config::file_name(device_config::CAPABILITY);
     let data = secret.data.as_ref()?.get(&name)?;
     DeviceConfig::parse(std::str::from_utf8(&data.0).ok()?).ok()
+}
+
+/// The tags that a Secret says its device carries; `None` when nobody knows.
+pub(in crate::service_proxy) fn known_tags(secret: &Secret) -> Option<&str> {
+    secret
+        .metadata
+        .annotations
+        .as_ref()?
+        .get(annotation::DEVICE_TAGS)
+        .map(String::as_str)
+}
+
+/// Tags as annotations hold them. Equal sets have equal texts.
+pub fn tag_list(tags: &[String]) -> String {
+    let tags: BTreeSet<&str> = tags.iter().map(String::as_str).collect();
+    tags.into_iter().collect::<Vec<_>>().join(",")
 }

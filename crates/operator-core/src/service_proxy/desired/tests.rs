@@ -1,8 +1,12 @@
 use insta::{assert_snapshot, with_settings};
+use isthmus_contract::{proxy_config::IngressTarget, proxy_status::Family};
 use serde::Serialize;
 
-use super::{Child, Login, Proxy, secret, stateful_set, surroundings};
-use crate::service_proxy::test_objects::{egress_wanted, ingress_wanted, minted, settings};
+use super::{Child, Login, PodAddresses, Proxy, secret, stateful_set, surroundings};
+use crate::service_proxy::{
+    Direction,
+    test_objects::{egress_wanted, ingress_wanted, minted, settings},
+};
 
 fn proxy(settings: &crate::settings::Settings) -> Proxy<'_> {
     Proxy {
@@ -44,9 +48,27 @@ fn check(name: &str, child: &Child) {
 #[test]
 fn surroundings_are_as_reviewed() {
     let settings = settings();
-    for child in surroundings(&proxy(&settings)) {
+    for child in surroundings(&proxy(&settings), PodAddresses::Of(Family::V4)) {
         check(&child.kind().to_lowercase(), &child);
     }
+}
+
+#[test]
+fn headless_service_names_the_families_that_lead_somewhere() {
+    let settings = settings();
+    let spec = |addresses| {
+        let [Child::HeadlessService(service), ..] = surroundings(&proxy(&settings), addresses) else {
+            unreachable!()
+        };
+        let spec = service.spec.unwrap();
+        (spec.ip_family_policy.unwrap(), spec.ip_families)
+    };
+    assert_eq!(spec(PodAddresses::Any), ("SingleStack".to_owned(), None));
+    assert_eq!(
+        spec(PodAddresses::Of(Family::V6)),
+        ("SingleStack".to_owned(), Some(vec!["IPv6".to_owned()]))
+    );
+    assert_eq!(spec(PodAddresses::Both), ("PreferDualStack".to_owned(), None));
 }
 
 #[test]
@@ -54,11 +76,16 @@ fn secret_is_as_reviewed() {
     let settings = settings();
     check(
         "secret_before_login",
-        &secret(&proxy(&settings), &ingress_wanted(), &Login::With(minted())),
+        &secret(
+            &proxy(&settings),
+            &ingress_wanted(),
+            &Login::With(minted()),
+            Some("tag:k8s"),
+        ),
     );
     check(
         "secret_after_login",
-        &secret(&proxy(&settings), &egress_wanted(), &Login::Done),
+        &secret(&proxy(&settings), &egress_wanted(), &Login::Done, Some("tag:k8s")),
     );
 }
 
@@ -72,13 +99,12 @@ fn stateful_set_is_as_reviewed() {
 fn another_target_leaves_the_pod_alone() {
     let settings = settings();
     let mut other = ingress_wanted();
-    other.direction = match other.direction {
-        super::super::Direction::Ingress { ports, .. } => super::super::Direction::Ingress {
-            cluster_ip: [10, 96, 9, 9].into(),
-            ports,
-        },
-        egress @ super::super::Direction::Egress { .. } => egress,
+    other.direction = Direction::Ingress {
+        target: IngressTarget::DnsName("db.example.com".to_owned()),
+        ports: None,
     };
+    other.tags = vec!["tag:other".to_owned()];
+    other.hostname = "other".to_owned();
     let text = |wanted| {
         let Child::StatefulSet(object) = stateful_set(&proxy(&settings), wanted) else {
             unreachable!()

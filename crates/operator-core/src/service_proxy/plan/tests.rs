@@ -1,6 +1,8 @@
 use isthmus_contract::{annotation, condition::ProxyReason, device_config::DeviceConfig, secret_key};
 
-use super::{Action, NoteKind, key_description, plan, text};
+use k8s_openapi::api::core::v1::ServiceStatus;
+
+use super::{Action, NoteKind, key_description, plan, ready_condition, text};
 use crate::service_proxy::test_objects::{
     NOW, at, come_up, egress, egress_wanted, exposed, ingress_wanted, input, minted, report, service, settings, settle,
 };
@@ -129,11 +131,16 @@ fn impossible_wish_touches_nothing_and_is_told_once() {
         "{}",
         news[0].message
     );
-    let condition = first.condition(None, None, &broken.now);
+    let written = first.status(None, None, &broken.now).unwrap();
+    assert_eq!(written.load_balancer, None);
+    let existing = ServiceStatus {
+        conditions: written.condition.map(|condition| vec![condition]),
+        ..ServiceStatus::default()
+    };
     broken.now = at(NOW + 5);
     let second = plan(&broken, &settings());
-    assert!(second.news(condition.as_ref()).is_empty());
-    assert_eq!(second.condition(condition.as_ref(), None, &broken.now), None);
+    assert!(second.news(ready_condition(Some(&existing))).is_empty());
+    assert_eq!(second.status(Some(&existing), None, &broken.now), None);
 }
 
 #[test]
