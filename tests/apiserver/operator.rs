@@ -1,5 +1,7 @@
 //! The operator against a real API server, with the rights of its own ServiceAccount and nothing more.
 
+mod proxy_class;
+mod rights;
 mod scene;
 
 use std::time::Duration;

@@ -26,5 +26,10 @@ pub fn secret_name(proxy_name: &str, replica: u32) -> String {
     format!("{proxy_name}-{replica}")
 }
 
+/// The Service, and the ServiceMonitor, for the metrics of a proxy.
+pub fn metrics_name(proxy_name: &str) -> String {
+    format!("{proxy_name}-metrics")
+}
+
 #[cfg(test)]
 mod tests;

@@ -10,5 +10,6 @@ pub mod proxy_class;
 mod quantity;
 #[cfg(feature = "schema")]
 pub mod rights;
+pub mod service_monitor;
 pub mod service_proxy;
 pub mod settings;

@@ -108,6 +108,13 @@ pub const NAMESPACE: &[Right] = &[
         verbs: &["list", "watch"],
     },
     Right {
+        why: "Metrics of proxies, where the Prometheus operator is installed.",
+        group: "monitoring.coreos.com",
+        resources: &["servicemonitors"],
+        names: &[],
+        verbs: &["list", "watch", "create", "patch", "delete"],
+    },
+    Right {
         why: "Leader election.",
         group: "coordination.k8s.io",
         resources: &["leases"],

@@ -12,6 +12,7 @@ use isthmus_contract::{
 };
 use isthmus_operator_core::{
     proxy_class::ProxyClass,
+    service_monitor::ServiceMonitor,
     service_proxy::{Child, OwnStatus, SpecPatch},
 };
 use k8s_openapi::{
@@ -55,6 +56,8 @@ impl Writer {
             Child::Role(object) => Child::Role(self.apply(object).await?),
             Child::RoleBinding(object) => Child::RoleBinding(self.apply(object).await?),
             Child::StatefulSet(object) => Child::StatefulSet(Box::new(self.apply(&**object).await?)),
+            Child::MetricsService(object) => Child::MetricsService(self.apply(object).await?),
+            Child::ServiceMonitor(object) => Child::ServiceMonitor(self.apply(object).await?),
         })
     }
 
@@ -72,12 +75,13 @@ impl Writer {
     /// Deletes an object of a proxy, exactly the one observed. Gone is fine.
     pub(crate) async fn delete_child(&self, child: &Child) -> Result<(), Error> {
         match child {
-            Child::HeadlessService(object) => self.delete::<Service>(object).await,
+            Child::HeadlessService(object) | Child::MetricsService(object) => self.delete::<Service>(object).await,
             Child::Secret(object) => self.delete::<Secret>(object).await,
             Child::ServiceAccount(object) => self.delete::<ServiceAccount>(object).await,
             Child::Role(object) => self.delete::<Role>(object).await,
             Child::RoleBinding(object) => self.delete::<RoleBinding>(object).await,
             Child::StatefulSet(object) => self.delete::<StatefulSet>(object).await,
+            Child::ServiceMonitor(object) => self.delete::<ServiceMonitor>(object).await,
         }
     }
 

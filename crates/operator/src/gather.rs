@@ -23,6 +23,7 @@ pub(crate) fn cached(service: Service, context: &Context) -> Input {
     let stores = &context.stores;
     let metadata = service.metadata.clone();
     let mine = |object: &ObjectMeta| belongs(object, &metadata);
+    let metrics_of_mine = |object: &ObjectMeta| is_for_metrics(object, &metadata);
     let children = Children {
         headless_service: find(&stores.headless_services, &mine),
         secret: find(&stores.secrets, &mine),
@@ -31,6 +32,8 @@ pub(crate) fn cached(service: Service, context: &Context) -> Input {
         role_binding: find(&stores.role_bindings, &mine),
         stateful_set: find(&stores.stateful_sets, &mine).map(Box::new),
         pod: find(&stores.pods, &mine),
+        metrics_service: find(&stores.headless_services, &metrics_of_mine).map(Box::new),
+        service_monitor: find(stores.classes.service_monitors(), &metrics_of_mine).map(Box::new),
     };
     let taken_names = others(&stores.headless_services, &mine)
         .chain(others(&stores.stateful_sets, &mine))
@@ -40,10 +43,13 @@ pub(crate) fn cached(service: Service, context: &Context) -> Input {
 
 /// What the API server itself says about `service`. For what cannot be undone: making keys, removing things.
 pub(crate) async fn live(service: &Service, context: &Context) -> Result<Input, Error> {
-    let taken_names = cached(service.clone(), context).taken_names;
+    let cached = cached(service.clone(), context);
     let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
-    let children = live_children(context, &selector(&service.name_any(), namespace)).await?;
-    Ok(input(service.clone(), children, taken_names, context))
+    let mut children = live_children(context, &selector(&service.name_any(), namespace)).await?;
+    // Nothing that cannot be undone rests on these.
+    children.metrics_service = cached.children.metrics_service;
+    children.service_monitor = cached.children.service_monitor;
+    Ok(input(service.clone(), children, cached.taken_names, context))
 }
 
 /// The live objects that `selector` selects, as the children of one proxy.
@@ -58,6 +64,7 @@ pub(crate) async fn live_children(context: &Context, selector: &str) -> Result<C
         role_binding: first::<RoleBinding>(client, namespace, selector).await?,
         stateful_set: first::<StatefulSet>(client, namespace, selector).await?.map(Box::new),
         pod: first::<Pod>(client, namespace, selector).await?,
+        ..Children::default()
     })
 }
 
@@ -80,6 +87,12 @@ fn belongs(object: &ObjectMeta, service: &ObjectMeta) -> bool {
     has(label::PARENT_RESOURCE, service.name.as_deref())
         && has(label::PARENT_RESOURCE_NAMESPACE, service.namespace.as_deref())
         && has(label::PARENT_RESOURCE_TYPE, Some(label::PARENT_TYPE_SERVICE))
+}
+
+fn is_for_metrics(object: &ObjectMeta, service: &ObjectMeta) -> bool {
+    object.labels.as_ref().is_some_and(|labels| {
+        labels.contains_key(label::METRICS_TARGET) && labels.get(label::PARENT_UID) == service.uid.as_ref()
+    })
 }
 
 fn selector(name: &str, namespace: &str) -> String {

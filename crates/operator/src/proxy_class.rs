@@ -10,6 +10,7 @@ use std::{
 
 use isthmus_operator_core::{
     proxy_class::{self, Choice, ProxyClass, chosen_name},
+    service_monitor::ServiceMonitor,
     settings::Settings,
 };
 use isthmus_runtime::ErrorChain;
@@ -20,7 +21,7 @@ use kube::{
 };
 use tokio::{sync::Notify, task::JoinSet, time::sleep};
 
-use crate::{changes::Changes, context::Context, error::Error, events};
+use crate::{changes::Changes, context::Context, error::Error, events, watch};
 use optional::Presence;
 
 /// How long to wait after the API server refused a condition.
@@ -31,6 +32,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub(crate) struct Classes {
     store: Store<ProxyClass>,
     known: Presence,
+    service_monitors: Store<ServiceMonitor>,
+    monitors_known: Presence,
     changed: Changed,
 }
 
@@ -57,7 +60,7 @@ impl Changed {
 
 impl Classes {
     /// Begins to watch, by tasks that are added to `tasks`.
-    pub(crate) fn watch(client: &Client, tasks: &mut JoinSet<()>) -> Self {
+    pub(crate) fn watch(client: &Client, namespace: &str, services: &Changes, tasks: &mut JoinSet<()>) -> Self {
         let changed = Changed::default();
         let notice = changed.clone();
         let (store, known) = optional::watch(
@@ -66,27 +69,54 @@ impl Classes {
             move |class: &ProxyClass| notice.add([class.name_any()]),
             tasks,
         );
-        Self { store, known, changed }
+        let services = services.clone();
+        let (service_monitors, monitors_known) = optional::watch(
+            Api::namespaced(client.clone(), namespace),
+            kube::runtime::watcher::Config::default().labels(&watch::ours()),
+            move |monitor: &ServiceMonitor| {
+                if let Some(service) = watch::parent(&monitor.metadata) {
+                    services.add(&service);
+                }
+            },
+            tasks,
+        );
+        Self {
+            store,
+            known,
+            service_monitors,
+            monitors_known,
+            changed,
+        }
     }
 
-    /// Waits until it is known which classes there are.
+    /// Waits until it is known which classes and ServiceMonitors there are.
     pub(crate) async fn ready(&self) {
         self.known.decided().await;
+        self.monitors_known.decided().await;
+    }
+
+    /// ServiceMonitors of ours; none where the cluster does not know the kind.
+    pub(crate) const fn service_monitors(&self) -> &Store<ServiceMonitor> {
+        &self.service_monitors
+    }
+
+    /// Waits for classes that have to be looked at: those that changed, and all when ServiceMonitors come or go.
+    async fn next(&self, monitors_known: &mut Presence) -> BTreeSet<String> {
+        tokio::select! {
+            names = self.changed.take() => names,
+            () = monitors_known.changed() => self.store.state().iter().map(|class| class.name_any()).collect(),
+        }
     }
 
     /// Exactly these classes, for tests.
     #[cfg(test)]
     pub(crate) fn of(classes: impl IntoIterator<Item = ProxyClass>) -> Self {
-        use kube::runtime::{reflector, watcher::Event};
-        let (store, mut writer) = reflector::store();
-        writer.apply_watcher_event(&Event::Init);
-        for class in classes {
-            writer.apply_watcher_event(&Event::InitApply(class));
-        }
-        writer.apply_watcher_event(&Event::InitDone);
+        let store = optional::fixed(classes);
         Self {
             store,
             known: Presence::yes(),
+            service_monitors: optional::fixed([]),
+            monitors_known: Presence::yes(),
             changed: Changed::default(),
         }
     }
@@ -102,8 +132,10 @@ pub(crate) async fn run(context: &Context, services: &Changes) {
     let classes = &context.stores.classes;
     // What the class was when it was judged last: the cache may lag behind our own writes.
     let mut judged = BTreeMap::new();
+    let mut monitors_known = classes.monitors_known.clone();
     loop {
-        let names = classes.changed.take().await;
+        let names = classes.next(&mut monitors_known).await;
+        let has_monitors = monitors_known.is_there();
         for service in users(context, &names) {
             services.add(&service);
         }
@@ -113,12 +145,12 @@ pub(crate) async fn run(context: &Context, services: &Changes) {
                 judged.remove(&name);
                 continue;
             };
-            let version = class.resource_version();
-            if judged.get(&name) == Some(&version) {
+            let state = (class.resource_version(), has_monitors);
+            if judged.get(&name) == Some(&state) {
                 continue;
             }
-            match judge(&class, context).await {
-                Ok(()) => drop(judged.insert(name, version)),
+            match judge(&class, has_monitors, context).await {
+                Ok(()) => drop(judged.insert(name, state)),
                 Err(error) => {
                     tracing::warn!(error = %ErrorChain(&error), "cannot judge a proxy class, trying again");
                     failed.push(name);
@@ -144,8 +176,9 @@ fn users(context: &Context, names: &BTreeSet<String>) -> Vec<ObjectRef<Service>>
         .collect()
 }
 
-async fn judge(class: &ProxyClass, context: &Context) -> Result<(), Error> {
-    let plan = proxy_class::plan(class, false, &Time(Timestamp::now()));
+async fn judge(class: &ProxyClass, has_monitors: bool, context: &Context) -> Result<(), Error> {
+    context.check_term()?;
+    let plan = proxy_class::plan(class, has_monitors, &Time(Timestamp::now()));
     if let Some(condition) = &plan.condition {
         context.writer.apply_class_condition(class, condition).await?;
         context.metrics.wrote_condition();

@@ -36,7 +36,7 @@ const ROUNDS: usize = 3;
 pub(crate) async fn reconcile(cached: Arc<Service>, context: Arc<Context>) -> Result<controller::Action, Error> {
     let started = Instant::now();
     let uid = cached.uid().unwrap_or_default();
-    let result = look(&cached, &context).await;
+    let result = Box::pin(look(&cached, &context)).await;
     let class = result.as_ref().err().map(Error::class);
     let outcome = class.map_or("ok", Class::label);
     context.metrics.reconciled(outcome, started.elapsed().as_secs_f64());

@@ -78,7 +78,7 @@ impl Watches {
             role_bindings: start.watch_ours(),
             stateful_sets: start.watch_ours(),
             pods: start.watch_ours(),
-            classes: Classes::watch(client, &mut start.tasks),
+            classes: Classes::watch(client, namespace, &changes, &mut start.tasks),
         };
         Self {
             stores,
@@ -173,8 +173,15 @@ fn itself(service: &Service) -> Option<ObjectRef<Service>> {
 }
 
 /// The Service an object of ours belongs to.
-fn parent(metadata: &ObjectMeta) -> Option<ObjectRef<Service>> {
+pub(crate) fn parent(metadata: &ObjectMeta) -> Option<ObjectRef<Service>> {
     let labels = metadata.labels.as_ref()?;
+    if labels.contains_key(label::METRICS_TARGET) {
+        let (name, namespace) = (
+            labels.get(label::PROXY_PARENT_NAME)?,
+            labels.get(label::PROXY_PARENT_NAMESPACE)?,
+        );
+        return Some(ObjectRef::new(name).within(namespace));
+    }
     let name = labels.get(label::PARENT_RESOURCE)?;
     let namespace = labels.get(label::PARENT_RESOURCE_NAMESPACE)?;
     (labels.get(label::PARENT_RESOURCE_TYPE)? == label::PARENT_TYPE_SERVICE)

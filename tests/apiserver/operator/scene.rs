@@ -128,6 +128,23 @@ impl Scene {
         assert!(child.wait().unwrap().success(), "{object}");
     }
 
+    /// What the API server answers to an object that it refuses.
+    pub(crate) fn refusal(&self, object: &Value) -> String {
+        let mut kubectl = self.server.kubectl();
+        let mut child = kubectl
+            .args(["apply", "-f", "-"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(object.to_string().as_bytes()).unwrap();
+        drop(input);
+        let output = child.wait_with_output().unwrap();
+        assert!(!output.status.success(), "{object} was taken");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
     /// An object, or nothing when it does not exist.
     pub(crate) fn find(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
         let text = self.kubectl(&["get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found"]);

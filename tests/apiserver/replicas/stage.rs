@@ -80,7 +80,7 @@ impl Stage {
             folder,
         };
         let manifests = workspace_folder().join("deploy/manifests");
-        stage.kubectl(&["apply", "-f", manifests.to_str().unwrap()]);
+        stage.kubectl(&["apply", "-f", &manifests.display().to_string()]);
         Some(stage)
     }
 

@@ -1,6 +1,7 @@
 //! The objects of a proxy, one builder each.
 
 mod headless_service;
+mod metrics;
 mod role;
 mod role_binding;
 mod secret;
@@ -23,6 +24,7 @@ use crate::{
 };
 
 pub use headless_service::PodAddresses;
+pub(super) use metrics::build as metrics;
 pub use secret::tag_list;
 pub(super) use secret::{Login, known_tags, stored_key};
 

@@ -13,7 +13,7 @@ use k8s_openapi::{
 };
 
 use super::name;
-use crate::proxy_class::Choice;
+use crate::{proxy_class::Choice, service_monitor::ServiceMonitor};
 
 /// Everything a plan is made from.
 #[derive(Debug, Clone)]
@@ -75,10 +75,13 @@ pub struct Children {
     pub stateful_set: Option<Box<StatefulSet>>,
     /// The Pod.
     pub pod: Option<Pod>,
+    /// By which metrics are found.
+    pub metrics_service: Option<Box<Service>>,
+    /// By which Prometheus finds the metrics.
+    pub service_monitor: Option<Box<ServiceMonitor>>,
 }
 
 /// One object of a proxy.
-#[expect(clippy::large_enum_variant, reason = "few exist, and never for long")]
 #[derive(Debug, Clone)]
 pub enum Child {
     /// Headless Service.
@@ -93,30 +96,36 @@ pub enum Child {
     RoleBinding(RoleBinding),
     /// The Pod's template.
     StatefulSet(Box<StatefulSet>),
+    /// By which metrics are found.
+    MetricsService(Service),
+    /// By which Prometheus finds the metrics.
+    ServiceMonitor(ServiceMonitor),
 }
 
 impl Child {
     /// Name, namespace, labels of the object.
     pub const fn metadata(&self) -> &ObjectMeta {
         match self {
-            Self::HeadlessService(object) => &object.metadata,
+            Self::HeadlessService(object) | Self::MetricsService(object) => &object.metadata,
             Self::Secret(object) => &object.metadata,
             Self::ServiceAccount(object) => &object.metadata,
             Self::Role(object) => &object.metadata,
             Self::RoleBinding(object) => &object.metadata,
             Self::StatefulSet(object) => &object.metadata,
+            Self::ServiceMonitor(object) => &object.metadata,
         }
     }
 
     /// The kind, for messages.
     pub const fn kind(&self) -> &'static str {
         match self {
-            Self::HeadlessService(_) => "Service",
+            Self::HeadlessService(_) | Self::MetricsService(_) => "Service",
             Self::Secret(_) => "Secret",
             Self::ServiceAccount(_) => "ServiceAccount",
             Self::Role(_) => "Role",
             Self::RoleBinding(_) => "RoleBinding",
             Self::StatefulSet(_) => "StatefulSet",
+            Self::ServiceMonitor(_) => "ServiceMonitor",
         }
     }
 }
@@ -131,6 +140,8 @@ impl Children {
             Child::Role(object) => self.role = Some(object),
             Child::RoleBinding(object) => self.role_binding = Some(object),
             Child::StatefulSet(object) => self.stateful_set = Some(object),
+            Child::MetricsService(object) => self.metrics_service = Some(Box::new(object)),
+            Child::ServiceMonitor(object) => self.service_monitor = Some(Box::new(object)),
         }
     }
 
@@ -143,10 +154,12 @@ impl Children {
             Child::Role(_) => self.role = None,
             Child::RoleBinding(_) => self.role_binding = None,
             Child::StatefulSet(_) => {}
+            Child::MetricsService(_) => self.metrics_service = None,
+            Child::ServiceMonitor(_) => self.service_monitor = None,
         }
     }
 
-    /// Whether nothing exists.
+    /// Whether nothing exists, but for what the StatefulSet owns and takes with it.
     pub const fn is_empty(&self) -> bool {
         self.headless_service.is_none()
             && self.secret.is_none()

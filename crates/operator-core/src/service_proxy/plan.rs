@@ -240,6 +240,7 @@ fn provide(input: &Input, wanted: &Wanted, settings: &Settings) -> Plan {
             // The Pod that runs stays as it is until its class is known.
             if waits.is_none() {
                 actions.extend(apply(desired::stateful_set(&proxy, wanted), &input.children));
+                actions.extend(metrics(&proxy, wanted, &input.children));
             }
             // Last, so that tags that the tailnet refuses hold up nothing else.
             actions.extend(tags::change(input, wanted, &login));
@@ -261,6 +262,24 @@ fn provide(input: &Input, wanted: &Wanted, settings: &Settings) -> Plan {
     }
 }
 
+/// Brings the objects by which metrics are found to where the class wants them.
+fn metrics(proxy: &Proxy<'_>, wanted: &Wanted, children: &Children) -> Vec<Action> {
+    let Some(owner) = &children.stateful_set else {
+        return Vec::new();
+    };
+    let desired = desired::metrics(proxy, wanted, owner);
+    let wants = |kind: &str| desired.iter().any(|child| child.kind() == kind);
+    let service = children.metrics_service.as_deref().cloned().map(Child::MetricsService);
+    let monitor = children.service_monitor.as_deref().cloned().map(Child::ServiceMonitor);
+    let stale = [service, monitor]
+        .into_iter()
+        .flatten()
+        .filter(|child| !wants(child.kind()));
+    let deletions: Vec<Action> = stale.map(|child| Action::Delete(Box::new(child))).collect();
+    let applications = desired.into_iter().filter_map(|child| apply(child, children));
+    applications.chain(deletions).collect()
+}
+
 fn apply(child: Child, children: &Children) -> Option<Action> {
     let differs = match &child {
         Child::HeadlessService(object) => drift::needs_apply(object, children.headless_service.as_ref()),
@@ -269,6 +288,8 @@ fn apply(child: Child, children: &Children) -> Option<Action> {
         Child::Role(object) => drift::needs_apply(object, children.role.as_ref()),
         Child::RoleBinding(object) => drift::needs_apply(object, children.role_binding.as_ref()),
         Child::StatefulSet(object) => drift::needs_apply(&**object, children.stateful_set.as_deref()),
+        Child::MetricsService(object) => drift::needs_apply(object, children.metrics_service.as_deref()),
+        Child::ServiceMonitor(object) => drift::needs_apply(object, children.service_monitor.as_deref()),
     };
     differs.then(|| Action::Apply(Box::new(child)))
 }

@@ -32,6 +32,33 @@ impl Presence {
         // An error means that the watch has ended, and with it everything that waits.
         let _ = self.0.clone().wait_for(Option::is_some).await;
     }
+
+    /// Waits until the answer is another than it was at the last call.
+    pub(crate) async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether the cluster knows the kind, as far as that is decided.
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.borrow().unwrap_or(false)
+    }
+}
+
+/// Exactly these objects, for tests.
+#[cfg(test)]
+pub(crate) fn fixed<K>(objects: impl IntoIterator<Item = K>) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let (store, mut writer) = reflector::store();
+    writer.apply_watcher_event(&Event::Init);
+    for object in objects {
+        writer.apply_watcher_event(&Event::InitApply(object));
+    }
+    writer.apply_watcher_event(&Event::InitDone);
+    store
 }
 
 /// Keeps the objects of a kind, none while the cluster does not know it. `notice` hears of each that changes.
@@ -55,12 +82,11 @@ where
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => notice(&object),
-                Ok(Event::InitDone) => drop(decide.send_replace(Some(true))),
+                Ok(Event::InitDone) => decide_that(&decide, true),
                 Ok(Event::Init) => {}
                 Err(error) if is_unknown_kind(&error) => {
-                    if decide.send_replace(Some(false)) != Some(false) {
-                        tracing::info!(kind = %K::kind(&()), "the cluster does not know this kind");
-                    }
+                    tracing::debug!(kind = %K::kind(&()), "the cluster does not know this kind");
+                    decide_that(&decide, false);
                 }
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
@@ -70,6 +96,11 @@ where
         }
     });
     (store, Presence(decided))
+}
+
+/// Only another answer is news.
+fn decide_that(decide: &watch::Sender<Option<bool>>, is_there: bool) {
+    decide.send_if_modified(|known| known.replace(is_there) != Some(is_there));
 }
 
 fn is_unknown_kind(error: &watcher::Error) -> bool {

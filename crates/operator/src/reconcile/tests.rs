@@ -285,6 +285,7 @@ async fn created(fake: &Fake) -> World {
         role_binding: body(&seen, &named("RoleBinding")),
         stateful_set: body(&seen, &named("StatefulSet")),
         pod: None,
+        ..Children::default()
     };
     world
 }

@@ -128,3 +128,21 @@ fn running_proxy_keeps_its_shape_while_its_class_cannot_be_used() {
         .unwrap();
     assert_eq!(pod.node_name, None, "the template is as it was without a class");
 }
+
+#[test]
+fn metrics_objects_come_and_go_with_the_class() {
+    let mut input = test_objects::input(test_objects::exposed());
+    test_objects::settle(&mut input);
+    input.class = ready("metrics: {enable: true, serviceMonitor: {enable: true}}");
+    assert_eq!(
+        test_objects::settle(&mut input),
+        ["Service", "ServiceMonitor"],
+        "and no restart"
+    );
+    input.class = ready("metrics: {enable: true}");
+    assert_eq!(test_objects::settle(&mut input), ["delete"]);
+    assert!(input.children.metrics_service.is_some() && input.children.service_monitor.is_none());
+    input.class = Choice::Without;
+    assert_eq!(test_objects::settle(&mut input), ["delete"]);
+    assert!(input.children.metrics_service.is_none() && input.children.headless_service.is_some());
+}

@@ -2,10 +2,10 @@ use insta::{assert_snapshot, with_settings};
 use isthmus_contract::{proxy_config::IngressTarget, proxy_status::Family};
 use serde::Serialize;
 
-use super::{Child, Login, PodAddresses, Proxy, secret, stateful_set, surroundings};
+use super::{Child, Login, PodAddresses, Proxy, metrics, secret, stateful_set, surroundings};
 use crate::service_proxy::{
     Direction,
-    test_objects::{egress_wanted, ingress_wanted, minted, settings},
+    test_objects::{bare_stateful_set, egress_wanted, ingress_wanted, minted, settings},
 };
 
 fn proxy(settings: &crate::settings::Settings) -> Proxy<'_> {
@@ -27,7 +27,7 @@ fn yaml<T: Serialize>(object: &T) -> String {
 
 fn check(name: &str, child: &Child) {
     let text = match child {
-        Child::HeadlessService(object) => yaml(object),
+        Child::HeadlessService(object) | Child::MetricsService(object) => yaml(object),
         Child::Secret(object) => {
             let texts = object
                 .data
@@ -41,6 +41,7 @@ fn check(name: &str, child: &Child) {
         Child::Role(object) => yaml(object),
         Child::RoleBinding(object) => yaml(object),
         Child::StatefulSet(object) => yaml(object),
+        Child::ServiceMonitor(object) => yaml(object),
     };
     with_settings!({prepend_module_to_snapshot => false}, { assert_snapshot!(name, text) });
 }
@@ -93,6 +94,24 @@ fn secret_is_as_reviewed() {
 fn stateful_set_is_as_reviewed() {
     let settings = settings();
     check("statefulset", &stateful_set(&proxy(&settings), &ingress_wanted()));
+}
+
+#[test]
+fn metrics_objects_are_as_reviewed() {
+    let settings = settings();
+    let class = "metrics: {enable: true, serviceMonitor: {enable: true, labels: {prometheus: main, ts_prom_job: x}}}";
+    let class = serde_yaml_ng::from_str(class).unwrap();
+    let proxy = Proxy {
+        class: Some(&class),
+        ..proxy(&settings)
+    };
+    let mut owner = bare_stateful_set();
+    owner.metadata.uid = Some("set-1".to_owned());
+    let objects = metrics(&proxy, &egress_wanted(), &owner);
+    assert_eq!(objects.len(), 2);
+    for child in objects {
+        check(&format!("metrics_{}", child.kind().to_lowercase()), &child);
+    }
 }
 
 #[test]
