@@ -1,5 +1,7 @@
 //! Proxies written by hand, on the real cluster: a laptop on the tailnet reaches a Service, a Pod reaches a device.
 
+mod ipv6;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -23,7 +25,7 @@ spec:
   - name: web
     image: IMAGE
     imagePullPolicy: Never
-    args: [sh, -c, 'mkdir -p /www/cgi-bin; printf \"#!/bin/sh\\necho\\necho web saw \\$REMOTE_ADDR\\n\" > /www/cgi-bin/who; chmod 755 /www/cgi-bin/who; exec httpd -f -p 0.0.0.0:80 -h /www']
+    args: [sh, -c, 'mkdir -p /www/cgi-bin; printf \"#!/bin/sh\\necho\\necho web saw \\$REMOTE_ADDR\\n\" > /www/cgi-bin/who; chmod 755 /www/cgi-bin/who; httpd -p [::]:8080 -h /www; exec httpd -f -p 0.0.0.0:80 -h /www']
     readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 1}
 ---
 apiVersion: v1
@@ -33,6 +35,16 @@ metadata:
 spec:
   selector: {app: web}
   ports: [{port: 80}]
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: web6
+spec:
+  selector: {app: web}
+  ipFamilyPolicy: SingleStack
+  ipFamilies: [IPv6]
+  ports: [{port: 80, targetPort: 8080}]
 ---
 apiVersion: v1
 kind: Pod
@@ -129,12 +141,16 @@ fn curl(host: &Host, url: &str) -> Output {
 
 /// A web server on a host that says who asked.
 fn serve_who_asked(host: &Host, folder: &std::path::Path) -> Process {
+    serve_who_asked_at(host, folder, "0.0.0.0:80")
+}
+
+fn serve_who_asked_at(host: &Host, folder: &std::path::Path, listen: &str) -> Process {
     let script = folder.join("cgi-bin/who");
     fs::create_dir_all(folder.join("cgi-bin")).unwrap();
     fs::write(&script, "#!/bin/sh\necho\necho device saw $REMOTE_ADDR\n").unwrap();
     Command::new("chmod").arg("755").arg(&script).status().unwrap();
     let mut server = Command::new("busybox");
-    server.args(["httpd", "-f", "-p", "0.0.0.0:80", "-h"]).arg(folder);
+    server.args(["httpd", "-f", "-p", listen, "-h"]).arg(folder);
     host.namespace.spawn(server)
 }
 

@@ -4,5 +4,7 @@
 mod egress;
 mod ingress;
 mod kernel_side;
+mod paths;
+mod preflight;
 mod relay;
 mod topology;

@@ -16,6 +16,8 @@ pub const USERSPACE: &str = "TS_USERSPACE";
 pub const INTERNAL_APP: &str = "TS_INTERNAL_APP";
 /// Address of the Pod.
 pub const POD_IP: &str = "POD_IP";
+/// Addresses of the Pod, of both families, separated by commas.
+pub const POD_IPS: &str = "POD_IPS";
 /// Name of the Pod; the Secret of a standalone proxy has the same.
 pub const POD_NAME: &str = "POD_NAME";
 /// Namespace of the Pod and of its Secret.
@@ -24,6 +26,9 @@ pub const POD_NAMESPACE: &str = "POD_NAMESPACE";
 pub const POD_UID: &str = "POD_UID";
 /// UDP port of the WireGuard socket.
 pub const WIREGUARD_PORT: &str = "PORT";
+
+/// Which way packets take through the proxy: `auto` (the default), `kernel` or `relay`.
+pub const PATH: &str = "ISTHMUS_PATH";
 
 /// Where the config keys of the Secret are mounted; the Pod's name follows.
 pub const CONFIG_MOUNT: &str = "/etc/tsconfig";

@@ -31,7 +31,7 @@ pub struct RelayRoute {
 /// Which ports a [`RelayRoute`] carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayedPorts {
-    /// Every port but these.
+    /// Every port of TCP and UDP but these.
     AllBut(BTreeSet<(Protocol, u16)>),
     /// These ports alone.
     Only(BTreeSet<(Protocol, u16)>),
@@ -59,7 +59,7 @@ impl RelayedPorts {
     /// Whether this port is carried.
     pub fn contains(&self, protocol: Protocol, port: u16) -> bool {
         match self {
-            Self::AllBut(ports) => !ports.contains(&(protocol, port)),
+            Self::AllBut(ports) => protocol != Protocol::Sctp && !ports.contains(&(protocol, port)),
             Self::Only(ports) => ports.contains(&(protocol, port)),
         }
     }

@@ -32,8 +32,24 @@ pub struct Settings {
     pub wireguard_port: u16,
     /// Who the Pod is.
     pub pod: PodIdentity,
+    /// Which way packets shall take through the proxy.
+    pub path: PathSetting,
+    /// The API server's cluster IP and port, in a cluster that says them.
+    pub api_server: Option<SocketAddr>,
     /// The name under which the proxy's purpose is reported to the control server (`TS_INTERNAL_APP`).
     pub app: Option<String>,
+}
+
+/// Which way packets shall take through the proxy (`ISTHMUS_PATH`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PathSetting {
+    /// The kernel's where it works, else the relay's.
+    #[default]
+    Automatic,
+    /// The kernel's; what it cannot forward is not carried.
+    Kernel,
+    /// The relay's.
+    Relay,
 }
 
 /// Where a proxy's login comes from.
@@ -110,6 +126,8 @@ impl Settings {
             health: reader.health(),
             wireguard_port: reader.wireguard_port(),
             pod: reader.pod(),
+            path: reader.path(),
+            api_server: reader.api_server(),
             app: reader.text(env::INTERNAL_APP),
             config,
         };

@@ -11,6 +11,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::relay::RelayMetrics;
+
 const POD_IPV4: HeaderName = HeaderName::from_static("pod-ipv4");
 const POD_IPV6: HeaderName = HeaderName::from_static("pod-ipv6");
 
@@ -40,6 +42,8 @@ pub(crate) struct Metrics {
     pub(crate) control_connected: Gauge,
     /// 1 while the tailnet's device is up.
     pub(crate) device_up: Gauge,
+    /// What the relay says.
+    pub(crate) relay: RelayMetrics,
 }
 
 impl Health {
@@ -109,6 +113,7 @@ impl Health {
             "Whether the tailnet's device is up",
             metrics.device_up.clone(),
         );
+        metrics.relay.register(&mut registry);
         registry
     }
 }

@@ -1,9 +1,10 @@
 //! The kernel's part of the proxy: rules and routes of one plan, put in place in the order that never opens a gap.
 
-use isthmus_proxy_core::{Plan, RoutePlan, RulePlan};
+use isthmus_proxy_core::{Plan, RelayListeners, RelayPlan, RoutePlan, RulePlan};
 use thiserror::Error;
 
 use crate::nftables::{NftablesError, PacketFilter};
+use crate::relay::{Relay, RelayError, RelayLimits, RelayMetrics};
 use crate::routes::{Routed, RoutesError, Routing};
 
 /// Why a plan could not be put in place.
@@ -21,6 +22,7 @@ pub enum KernelError {
 pub struct Kernel {
     filter: PacketFilter,
     routing: Routing,
+    relay: Option<Relay>,
 }
 
 impl Kernel {
@@ -29,6 +31,7 @@ impl Kernel {
         Ok(Self {
             filter: PacketFilter::open()?,
             routing: Routing::open()?,
+            relay: None,
         })
     }
 
@@ -42,13 +45,37 @@ impl Kernel {
         &self.routing
     }
 
+    /// Starts the relay in this network namespace, once, and says where it listens. It carries what plans say that are put
+    /// in place from then on.
+    ///
+    /// # Errors
+    /// When the kernel cannot hand packets over, or no relay can be started.
+    pub async fn start_relay(
+        &mut self,
+        limits: RelayLimits,
+        metrics: &RelayMetrics,
+    ) -> Result<RelayListeners, RelayError> {
+        if let Some(relay) = &self.relay {
+            return Ok(relay.listeners());
+        }
+        self.filter.probe_hand_over().await.map_err(RelayError::HandOver)?;
+        let relay = Relay::start(limits, metrics.clone())?;
+        let listeners = relay.listeners();
+        self.relay = Some(relay);
+        Ok(listeners)
+    }
+
     /// Puts a plan in place of the one before it. Putting the same one in place again repairs what others broke.
     ///
     /// Rules come first: they say what may pass before anything is forwarded at all. Flows that the plan no longer admits
-    /// end last, when their next packet already meets the new rules. Without the tailnet's device, what needs it is refused.
+    /// end last, when their next packet already meets the new rules. The relay follows before the rules, which hand nothing
+    /// to it that it does not know. Without the tailnet's device, what needs it is refused.
     pub async fn apply(&self, plan: &Plan) -> Result<Routed, KernelError> {
         let tun_is_up = self.routing.is_up(&plan.tun.name).await?;
         let plan = &if tun_is_up { plan.clone() } else { plan.without_device() };
+        if let Some(relay) = &self.relay {
+            relay.follow(RelayPlan::build(plan));
+        }
         self.filter.replace(&RulePlan::build(plan)).await?;
         let routed = self.routing.apply(plan, &RoutePlan::build(plan)).await?;
         let forgotten = self.filter.forget_flows_outside(plan).await?;

@@ -6,10 +6,11 @@
 
 mod encode;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use isthmus_proxy_core::{
-    Chain, Flow, FlowEnd, Plan, Protocol, RulePlan, TABLE_NAME, TRACK_EGRESS, TRACK_INGRESS, TRACK_RELAYED,
+    Action, BaseChain, Chain, ChainType, Flow, FlowEnd, Hook, Match, Plan, Protocol, Rule, RulePlan, TABLE_NAME,
+    TRACK_EGRESS, TRACK_INGRESS, TRACK_RELAYED,
 };
 use nlink::Connection;
 use nlink::netlink::netfilter::{ConntrackEntry, ConntrackFilter, ConntrackTuple, IpProtocol, TcpConntrackState};
@@ -40,6 +41,18 @@ pub enum NftablesError {
     Forget(#[source] nlink::Error),
 }
 
+/// The table that exists only inside of a transaction.
+const PROBE_TABLE: &str = "isthmus-probe";
+
+/// The far ends of a tracked connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrackedEnds {
+    /// The address in the packets that the Pod sent.
+    pub asked_for: IpAddr,
+    /// The address in the packets that came back.
+    pub answered_by: IpAddr,
+}
+
 /// The packet filter of the network namespace in which this was opened.
 pub struct PacketFilter {
     rules: Connection<Nftables>,
@@ -62,6 +75,52 @@ impl PacketFilter {
             .await
             .map(drop)
             .map_err(NftablesError::List)
+    }
+
+    /// Whether the kernel knows the rule that hands packets to the relay. A table with one is made and removed in the same
+    /// transaction, so nothing is ever there.
+    pub async fn probe_hand_over(&self) -> Result<(), NftablesError> {
+        let chain = Chain {
+            name: "probe",
+            base: Some(BaseChain {
+                chain_type: ChainType::Filter,
+                hook: Hook::Prerouting,
+                priority: 0,
+                drops: false,
+            }),
+            rules: Vec::new(),
+        };
+        let hand_over = Rule {
+            matches: vec![Match::Family { ipv6: false }],
+            actions: vec![Action::HandOver { ipv6: false, port: 1 }],
+        };
+        let rule = encode::rule_of(PROBE_TABLE, chain.name, &hand_over).map_err(NftablesError::Encode)?;
+        self.rules
+            .transaction()
+            .add_table(PROBE_TABLE, Family::Inet)
+            .add_chain(encode::chain_of(PROBE_TABLE, &chain).map_err(NftablesError::Encode)?)
+            .add_rule(rule)
+            .del_table(PROBE_TABLE, Family::Inet)
+            .commit(&self.rules)
+            .await
+            .map_err(NftablesError::Replace)
+    }
+
+    /// How connection tracking knows the TCP connection of the own socket at this address. None: it does not.
+    pub async fn connection_from(&self, own: SocketAddr) -> Result<Option<TrackedEnds>, NftablesError> {
+        let filter = ConntrackFilter::new()
+            .proto(IpProtocol::Tcp)
+            .orig_src(own.ip())
+            .orig_src_port(own.port());
+        let entries = self.flows.get_conntrack_matching(&filter).await;
+        let entries = entries.map_err(NftablesError::Forget)?;
+        let ends = |entry: &ConntrackEntry| {
+            Some(TrackedEnds {
+                asked_for: entry.orig.dst_ip?,
+                answered_by: entry.reply.src_ip?,
+            })
+        };
+        Ok(entries.first().and_then(ends))
     }
 
     /// Replaces all rules of the proxy. On an error everything is as before.

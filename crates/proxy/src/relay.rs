@@ -21,9 +21,12 @@ use std::thread::{self, JoinHandle};
 use isthmus_proxy_core::{RelayListeners, RelayPlan};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::{Semaphore, watch};
+
+use crate::nftables::NftablesError;
 
 pub use self::limits::RelayLimits;
 use self::sockets::{FamilyListeners, Listeners};
@@ -34,6 +37,9 @@ pub enum RelayError {
     /// A transparent listener was refused.
     #[error("cannot open a transparent socket for the relay: grant the container NET_ADMIN")]
     Listen(#[source] io::Error),
+    /// The kernel cannot hand packets to sockets.
+    #[error("cannot hand packets to the relay: load the kernel module nft_tproxy on the node (modprobe nft_tproxy)")]
+    HandOver(#[source] NftablesError),
     /// No thread for it.
     #[error("cannot start the relay's thread")]
     Thread(#[source] io::Error),
@@ -52,6 +58,43 @@ pub struct RelayMetrics {
     pub outside_plan: Counter,
     /// Connections that were reset because the target refused or did not answer.
     pub unreachable: Counter,
+}
+
+impl RelayMetrics {
+    /// Makes the figures known under their names.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let figures = [
+            (
+                "relay_connections",
+                "TCP connections that the relay carries",
+                &self.connections,
+            ),
+            ("relay_sessions", "UDP sessions that the relay carries", &self.sessions),
+        ];
+        for (name, help, gauge) in figures {
+            registry.register(name, help, gauge.clone());
+        }
+        let figures = [
+            (
+                "relay_over_limit",
+                "Connections and datagrams refused at a limit of the relay",
+                &self.over_limit,
+            ),
+            (
+                "relay_outside_plan",
+                "Connections and datagrams that no plan leads anywhere",
+                &self.outside_plan,
+            ),
+            (
+                "relay_unreachable",
+                "Connections reset because the target did not take them",
+                &self.unreachable,
+            ),
+        ];
+        for (name, help, counter) in figures {
+            registry.register(name, help, counter.clone());
+        }
+    }
 }
 
 /// A running relay, of the network namespace in which it was started. Dropping it resets all that it carries.

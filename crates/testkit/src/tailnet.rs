@@ -114,15 +114,27 @@ impl Tailnet {
     /// # Errors
     /// When the API refuses.
     pub fn address_of(&self, hostname: &str) -> Result<Option<String>> {
+        self.find_address(hostname, |address| !address.contains(':'))
+    }
+
+    /// The IPv6 address of the device with this host name; nothing while there is none.
+    ///
+    /// # Errors
+    /// When the API refuses.
+    pub fn ipv6_address_of(&self, hostname: &str) -> Result<Option<String>> {
+        self.find_address(hostname, |address| address.contains(':'))
+    }
+
+    fn find_address(&self, hostname: &str, fits: impl Fn(&str) -> bool) -> Result<Option<String>> {
         let devices = self.devices()?;
         let device = devices.iter().find(|device| device["hostname"] == hostname);
         let addresses = device.and_then(|device| device["addresses"].as_array());
-        let ipv4 = addresses
+        let found = addresses
             .into_iter()
             .flatten()
             .filter_map(Value::as_str)
-            .find(|address| !address.contains(':'));
-        Ok(ipv4.map(str::to_owned))
+            .find(|address| fits(address));
+        Ok(found.map(str::to_owned))
     }
 
     /// Joins a host to the tailnet with `isthmus node` under this name, and waits until it has an address.

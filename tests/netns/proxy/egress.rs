@@ -1,9 +1,13 @@
 //! From the cluster to a device of the tailnet.
 
+use std::net::UdpSocket;
+
 use isthmus_proxy_core::Mode;
 use isthmus_testkit::isolate;
 
-use super::topology::{Answer, DEVICE, OTHER_DEVICE, POD, Topology, address, ask_udp, connect, serve, serve_udp, text};
+use super::topology::{
+    Answer, DEVICE, OTHER_DEVICE, POD, Topology, address, ask, ask_udp, connect, serve, serve_udp, text,
+};
 
 fn to_device() -> Mode {
     Mode::egress_to([address(DEVICE)])
@@ -116,5 +120,21 @@ fn egress_works_under_every_reverse_path_check() {
             text("device saw 100.64.0.3"),
             "rp_filter {strictness}"
         );
+    }
+}
+
+#[test]
+fn datagrams_of_a_pod_from_one_port_move_with_the_target() {
+    isolate!();
+    let topology = Topology::new("udp-moves-out");
+    serve_udp(&topology.peer, "old", DEVICE, 123);
+    serve_udp(&topology.peer, "new", OTHER_DEVICE, 123);
+    let client = topology.cluster.enter(|| UdpSocket::bind("0.0.0.0:1123").unwrap());
+    client.connect((POD, 123)).unwrap();
+    for (target, name) in [(DEVICE, "old"), (OTHER_DEVICE, "new"), (DEVICE, "old")] {
+        topology.apply(&Topology::plan(Mode::egress_to([address(target)])));
+        for _ in 0..3 {
+            assert_eq!(ask(&client), format!("{name} saw 100.64.0.3"));
+        }
     }
 }

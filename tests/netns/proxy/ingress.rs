@@ -1,13 +1,15 @@
 //! From the tailnet to a Service.
 
 use std::collections::BTreeSet;
+use std::net::UdpSocket;
 
 use isthmus_contract::proxy_config::{Port, Protocol, ProxyConfig};
-use isthmus_proxy_core::{IngressPorts, Mode};
+use isthmus_proxy_core::{IngressPorts, Mode, Path, Paths, Plan, RelayPorts};
 use isthmus_testkit::{isolate, require};
 
 use super::topology::{
-    Answer, FORBIDDEN, NODE, OWN, POD, SERVICE, Topology, address, ask_udp, connect, serve, serve_at, serve_udp, text,
+    Answer, FORBIDDEN, NODE, OWN, POD, SERVICE, Topology, address, ask, ask_udp, connect, serve, serve_at, serve_udp,
+    text,
 };
 
 fn web_and_dns() -> Mode {
@@ -164,6 +166,24 @@ fn ingress_works_under_every_reverse_path_check() {
 }
 
 #[test]
+fn datagrams_of_a_peer_from_one_port_move_with_the_target() {
+    isolate!();
+    let topology = Topology::new("udp-moves-in");
+    let other = "10.96.0.8";
+    topology.cluster.ip(&format!("addr add {other}/32 dev lo"));
+    serve_udp(&topology.cluster, "old", SERVICE, 53);
+    serve_udp(&topology.cluster, "new", other, 53);
+    let client = topology.peer.enter(|| UdpSocket::bind("0.0.0.0:5353").unwrap());
+    client.connect((OWN, 53)).unwrap();
+    for (target, name) in [(SERVICE, "old"), (other, "new"), (SERVICE, "old")] {
+        topology.apply(&Topology::plan(Mode::ingress_to([address(target)], IngressPorts::All)));
+        for _ in 0..3 {
+            assert_eq!(ask(&client), format!("{name} saw 10.244.1.5"));
+        }
+    }
+}
+
+#[test]
 fn overlapping_cluster_range_is_still_reached() {
     isolate!();
     let topology = Topology::new("overlap");
@@ -186,14 +206,22 @@ fn rules_are_what_nft_lists() {
         return;
     }
     let topology = Topology::new("oracle");
-    for mode in [
-        Mode::Closed,
-        web_and_dns(),
-        all_ports(),
-        Mode::egress_to([address("100.64.0.5")]),
-        to_three_addresses(),
+    let relayed = |mode| Plan {
+        paths: Paths {
+            v4: Some(Path::Relay(RelayPorts { tcp: 40006, udp: 40017 })),
+            ..Paths::KERNEL
+        },
+        ..Topology::plan(mode)
+    };
+    for plan in [
+        Topology::plan(Mode::Closed),
+        Topology::plan(web_and_dns()),
+        Topology::plan(all_ports()),
+        Topology::plan(Mode::egress_to([address("100.64.0.5")])),
+        Topology::plan(to_three_addresses()),
+        relayed(web_and_dns()),
+        relayed(Mode::egress_to([address("100.64.0.5")])),
     ] {
-        let plan = Topology::plan(mode);
         topology.apply(&plan);
         let wanted = normalised(&isthmus_proxy_core::RulePlan::build(&plan).to_string());
         assert_eq!(
@@ -211,10 +239,13 @@ fn rules_are_what_nft_lists() {
     }
 }
 
-/// The lines without indentation and gaps, each set's elements on one line in one order. Behind a match on TCP, `nft`
-/// names the port `tcp dport`, which is the same two bytes.
+/// The lines without indentation and gaps, each set's elements on one line in one order. Behind a match on TCP or UDP,
+/// `nft` names the port `tcp dport` or `udp dport`, which is the same two bytes.
 fn normalised(listing: &str) -> Vec<String> {
-    let one_line = listing.replace(",\n", ", ").replace("tcp dport @", "th dport @");
+    let one_line = listing
+        .replace(",\n", ", ")
+        .replace("tcp dport @", "th dport @")
+        .replace("udp dport @", "th dport @");
     let lines = one_line.lines().map(str::trim).filter(|line| !line.is_empty());
     lines
         .map(|line| {

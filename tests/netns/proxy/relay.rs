@@ -13,7 +13,7 @@ use isthmus_testkit::netns::Namespace;
 use isthmus_testkit::{isolate, wait};
 
 use super::topology::{
-    Answer, DEVICE, DEVICE6, NODE6, OWN, OWN6, POD, POD6, SERVICE, SERVICE6, Topology, address, ask_udp, connect,
+    Answer, DEVICE, DEVICE6, NODE6, OWN, OWN6, POD, POD6, SERVICE, SERVICE6, Topology, address, ask, ask_udp, connect,
     serve_at, serve_udp, text,
 };
 
@@ -331,17 +331,6 @@ fn datagrams_from_one_client_port_move_with_the_target() {
     );
     scene.apply(web_and_dns(&[other]));
     assert_eq!(ask(&client), format!("new saw {POD6}"));
-}
-
-/// Asks until there is an answer, as every client of datagrams does.
-fn ask(client: &UdpSocket) -> String {
-    client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    let mut buffer = [0; 128];
-    wait::until("an answer", || {
-        client.send(b"hello").ok()?;
-        let length = client.recv(&mut buffer).ok()?;
-        Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
-    })
 }
 
 #[test]

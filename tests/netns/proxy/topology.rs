@@ -9,6 +9,7 @@ use std::time::Duration;
 use isthmus_proxy::{Kernel, Routed};
 use isthmus_proxy_core::{Mode, Paths, Plan, ReservedPorts, TailnetAddresses, Tun};
 use isthmus_testkit::netns::{Namespace, Net};
+use isthmus_testkit::wait;
 
 pub(super) const OWN: &str = "100.64.0.3";
 pub(super) const DEVICE: &str = "100.64.0.5";
@@ -234,4 +235,16 @@ fn answer_of(kind: ErrorKind) -> Answer {
 
 pub(super) fn text(text: &str) -> Answer {
     Answer::Text(text.to_owned())
+}
+
+/// Asks over a connected socket until there is an answer, as every client of datagrams does.
+pub(super) fn ask(client: &UdpSocket) -> String {
+    let patience = Some(Duration::from_millis(500));
+    client.set_read_timeout(patience).expect("a timeout can be set");
+    let mut buffer = [0; 128];
+    wait::until("an answer", || {
+        client.send(b"hello").ok()?;
+        let length = client.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    })
 }

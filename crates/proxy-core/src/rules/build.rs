@@ -227,14 +227,14 @@ fn build_relayed(plan: &Plan) -> Vec<Rule> {
     for (way, ports) in &ways {
         for arrived in arrivals(plan, way) {
             for (number, port) in [(TCP, ports.tcp), (UDP, ports.udp)] {
-                let to_relay = [
-                    Match::Destination(arrived),
-                    Match::IpProtocol(number),
-                    Match::Direction(Direction::Original),
-                ];
+                let to_pod = [Match::Destination(arrived), Match::Direction(Direction::Original)];
                 let ipv6 = arrived.is_ipv6();
                 rules.push(rule(
-                    from.iter().cloned().chain(to_relay).chain(served(plan)),
+                    from.iter()
+                        .cloned()
+                        .chain(to_pod)
+                        .chain(served(plan))
+                        .chain([Match::IpProtocol(number)]),
                     [
                         Action::HandOver { ipv6, port },
                         Action::Track(TRACK_RELAYED),

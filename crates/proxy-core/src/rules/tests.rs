@@ -257,7 +257,9 @@ fn every_address_of_a_name_gets_new_flows() {
             };
             match walk(&rules, packet, &local()) {
                 Verdict::Forwarded { target, .. } => target,
-                other => panic!("{other:?}"),
+                other @ (Verdict::HandedOver { .. } | Verdict::Delivered | Verdict::Refused | Verdict::Dropped) => {
+                    panic!("{other:?}")
+                }
             }
         })
         .collect();

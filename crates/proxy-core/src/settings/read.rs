@@ -8,7 +8,7 @@ use isthmus_contract::device_config::AuthKey;
 use isthmus_contract::proxy_config::ProxyConfig;
 use isthmus_contract::{env, port};
 
-use super::{Login, LoginSource, PodIdentity, Settings, SettingsError, SettingsProblem};
+use super::{Login, LoginSource, PathSetting, PodIdentity, Settings, SettingsError, SettingsProblem};
 use crate::mode::parse_target;
 
 /// What a configuration directory already says, and the environment must not say again.
@@ -180,7 +180,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn pod(&mut self) -> PodIdentity {
         let mut addresses: Vec<IpAddr> = Vec::new();
-        for name in ["POD_IPS", env::POD_IP] {
+        for name in [env::POD_IPS, env::POD_IP] {
             for text in self
                 .text(name)
                 .unwrap_or_default()
@@ -200,6 +200,28 @@ impl<'a> Reader<'a> {
             name: self.text(env::POD_NAME),
             uid: self.text(env::POD_UID),
         }
+    }
+
+    pub(super) fn path(&mut self) -> PathSetting {
+        match self.text(env::PATH).as_deref() {
+            None | Some("auto") => PathSetting::Automatic,
+            Some("kernel") => PathSetting::Kernel,
+            Some("relay") => PathSetting::Relay,
+            Some(other) => {
+                self.problem(
+                    env::PATH,
+                    &format!("{other:?} is no way through the proxy: write auto, kernel or relay"),
+                );
+                PathSetting::Automatic
+            }
+        }
+    }
+
+    /// What the kubelet says; in some clusters it is a name, which tells nothing of cluster IPs.
+    pub(super) fn api_server(&self) -> Option<SocketAddr> {
+        let host = self.text("KUBERNETES_SERVICE_HOST")?.parse().ok()?;
+        let port = self.text("KUBERNETES_SERVICE_PORT")?.parse().ok()?;
+        Some(SocketAddr::new(host, port))
     }
 
     /// Carrying packets needs the kernel; saying otherwise in so many words is a contradiction.

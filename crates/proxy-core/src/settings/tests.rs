@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use isthmus_contract::proxy_config::ProxyConfig;
 use proptest::prelude::*;
 
-use super::{Login, LoginSource, Settings};
+use super::{Login, LoginSource, PathSetting, Settings};
 
 fn read(variables: &[(&str, &str)]) -> Result<Settings, super::SettingsError> {
     let variables: BTreeMap<String, String> = variables
@@ -24,6 +24,9 @@ fn hand_written_ingress_is_read() {
         ("TS_USERSPACE", "false"),
         ("POD_IPS", "10.244.1.5,fd00:10:244:1::5"),
         ("POD_IP", "10.244.1.5"),
+        ("ISTHMUS_PATH", "relay"),
+        ("KUBERNETES_SERVICE_HOST", "fd00:10:96::1"),
+        ("KUBERNETES_SERVICE_PORT", "443"),
     ])
     .unwrap();
     let address = "10.96.0.7".parse().unwrap();
@@ -34,6 +37,8 @@ fn hand_written_ingress_is_read() {
     assert_eq!(login.auth_key.as_ref().unwrap().expose(), "tskey-auth-secret");
     assert_eq!(login.control_url.as_deref(), Some("http://192.0.2.1:8080"));
     assert_eq!(settings.pod.addresses.len(), 2);
+    assert_eq!(settings.path, PathSetting::Relay);
+    assert_eq!(settings.api_server, Some("[fd00:10:96::1]:443".parse().unwrap()));
     assert_eq!(settings.health, "[::]:9002".parse().unwrap());
     assert_eq!(settings.wireguard_port, 41641);
     assert!(!format!("{settings:?}").contains("secret-"), "a debugged key shows");

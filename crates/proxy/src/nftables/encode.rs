@@ -47,7 +47,11 @@ fn filter_hook(hook: Hook) -> FilterHook {
 }
 
 pub(super) fn chain(chain: &Chain) -> Result<nft::Chain, nlink::Error> {
-    let built = nft::Chain::new(TABLE_NAME, chain.name)?.family(Family::Inet);
+    chain_of(TABLE_NAME, chain)
+}
+
+pub(super) fn chain_of(table: &str, chain: &Chain) -> Result<nft::Chain, nlink::Error> {
+    let built = nft::Chain::new(table, chain.name)?.family(Family::Inet);
     Ok(match chain.base {
         Some(base) => built.base(base_chain(base)),
         None => built,
@@ -65,8 +69,12 @@ pub(super) fn port_set(set: &PortSet) -> (nft::Set, Vec<SetElement>) {
 }
 
 pub(super) fn rule(chain: &str, rule: &Rule) -> Result<nft::Rule, nlink::Error> {
+    rule_of(TABLE_NAME, chain, rule)
+}
+
+pub(super) fn rule_of(table: &str, chain: &str, rule: &Rule) -> Result<nft::Rule, nlink::Error> {
     let matches = rule.matches.iter().flat_map(matching);
-    let mut built = nft::Rule::new(TABLE_NAME, chain).family(Family::Inet);
+    let mut built = nft::Rule::new(table, chain).family(Family::Inet);
     for item in matches {
         built = built.then(item);
     }

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use isthmus_contract::device_config::AuthKey;
 use isthmus_contract::proxy_config::ProxyConfig;
-use isthmus_proxy_core::{
-    Device, Documents, Mode, Path, Paths, Plan, Publication, Settings, TailnetAddresses, TargetName,
-};
+use isthmus_proxy_core::{Device, Documents, Mode, Plan, Publication, Settings, TailnetAddresses, TargetName};
 use isthmus_runtime::{ErrorChain, Shutdown};
 use isthmus_tailnet::{LoginState, Node, NodeStatus};
 use tokio::sync::watch;
@@ -19,6 +17,7 @@ use super::drain;
 use crate::health::Health;
 use crate::kernel::Kernel;
 use crate::link_changes::LinkChanges;
+use crate::paths::PathChoice;
 use crate::publisher::Publisher;
 use crate::routes::Routed;
 
@@ -42,6 +41,7 @@ pub(super) struct Proxy {
     auth_key: Option<AuthKey>,
     /// The newest usable configuration, none before the first.
     wanted: Option<ProxyConfig>,
+    paths: PathChoice,
     /// The plan whose rules are in place.
     in_place: Plan,
     applied: Option<ProxyConfig>,
@@ -66,6 +66,7 @@ impl Proxy {
         auth_key: Option<AuthKey>,
     ) -> Self {
         let wanted = settings.config.clone();
+        let paths = PathChoice::begin(settings.path, settings.api_server, health.metrics().relay.clone());
         let (in_place, applied, problem) = (closed, None, None);
         Self {
             settings,
@@ -75,6 +76,7 @@ impl Proxy {
             documents,
             auth_key,
             wanted,
+            paths,
             in_place,
             applied,
             problem,
@@ -96,6 +98,7 @@ impl Proxy {
                 changed = status.changed() => !wait_for_ever_if(changed.is_err()).await,
                 changed = self.documents.changed() => !wait_for_ever_if(changed.is_err()).await,
                 () = links.next() => true,
+                () = self.paths.changed() => false,
                 () = sleep_until(Instant::now() + pause) => true,
                 () = shutdown.begun() => break,
             };
@@ -154,7 +157,7 @@ impl Proxy {
     }
 
     /// The plan for what is wanted and known now, and what keeps it from carrying.
-    async fn plan(&self, status: &NodeStatus) -> (Plan, Option<String>) {
+    async fn plan(&mut self, status: &NodeStatus) -> (Plan, Option<String>) {
         let (named, name_problem) = self.named(status);
         let mode = self.wanted.as_ref().map(|config| Mode::from_config(config, &named));
         let (mode, mode_problem) = match mode {
@@ -167,17 +170,14 @@ impl Proxy {
             .as_ref()
             .map(|netmap| netmap.own.addresses.clone())
             .unwrap_or_default();
-        let forwards_ipv6 = self.kernel.routing().forwards_ipv6().await.unwrap_or(false);
+        let paths = self.paths.choose(&mut self.kernel, &mode).await;
         let plan = Plan {
             mode,
-            paths: Paths {
-                v6: forwards_ipv6.then_some(Path::Kernel),
-                ..Paths::KERNEL
-            },
+            paths,
             tailnet: TailnetAddresses::from_addresses(own),
             ..self.in_place.clone()
         };
-        let family_problem = family_problem(&plan);
+        let family_problem = self.family_problem(&plan);
         (plan, mode_problem.or(name_problem).or(family_problem))
     }
 
@@ -199,6 +199,17 @@ impl Proxy {
             ),
             (Some(TargetName::Tailnet(_)) | None, _) => (BTreeSet::new(), None),
         }
+    }
+
+    /// What to say when the target is not carried to for its family alone.
+    fn family_problem(&self, plan: &Plan) -> Option<String> {
+        let wants_ipv6 = plan.mode.targets().any(|target| target.is_ipv6()) && plan.tailnet.v6.is_some();
+        (wants_ipv6 && plan.paths.v6.is_none() && plan.ways().is_empty()).then(|| {
+            self.paths.trouble().map_or_else(
+                || "cannot carry IPv6: the kernel does not forward it; remove ISTHMUS_PATH=kernel".to_owned(),
+                |trouble| format!("cannot carry IPv6: {trouble}"),
+            )
+        })
     }
 
     async fn put_in_place(&mut self, plan: Plan, status: &NodeStatus) -> Result<(), String> {
@@ -275,16 +286,6 @@ impl Proxy {
             publisher.finish(LAST_WRITE).await;
         }
     }
-}
-
-/// What to say when the target is not carried to for its family alone.
-fn family_problem(plan: &Plan) -> Option<String> {
-    let wants_ipv6 = plan.mode.targets().any(|target| target.is_ipv6()) && plan.tailnet.v6.is_some();
-    (wants_ipv6 && plan.paths.v6.is_none() && plan.ways().is_empty()).then(|| {
-        "cannot carry IPv6: set the sysctl net.ipv6.conf.all.forwarding to 1 in the Pod, by a ProxyClass or a privileged \
-         init container, or use an IPv4 target"
-            .to_owned()
-    })
 }
 
 /// A channel whose sender is gone reports that again and again: then this never returns, so that its branch is never

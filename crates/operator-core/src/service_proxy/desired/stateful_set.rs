@@ -111,6 +111,7 @@ fn environment(wanted: &Wanted) -> Vec<EnvVar> {
     vec![
         value(env::USERSPACE, "false"),
         field(env::POD_IP, "status.podIP"),
+        field(env::POD_IPS, "status.podIPs"),
         field(env::POD_NAME, "metadata.name"),
         field(env::POD_NAMESPACE, "metadata.namespace"),
         field(env::POD_UID, "metadata.uid"),
