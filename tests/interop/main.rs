@@ -7,5 +7,6 @@
 
 mod go_clients;
 mod our_node;
+#[expect(dead_code, reason = "other tests need more of it")]
 #[path = "../netns/tailnet/world.rs"]
 mod world;

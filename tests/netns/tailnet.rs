@@ -1,5 +1,7 @@
 //! Nodes that log in to a tailbox, shown by traffic through them: nobody told them of their peers.
 
+mod library;
 mod life;
+mod routes;
 mod traffic;
 pub(crate) mod world;

@@ -34,6 +34,10 @@ pub(crate) struct Arguments {
     /// Relays as a JSON DERP map. Without it, clients are told of one that does not exist and reach each other only directly.
     #[arg(long, value_name = "FILE")]
     derp_map: Option<PathBuf>,
+    /// Address for a relay of its own (TLS on TCP, STUN on UDP), one that nodes reach. Without it and without a DERP map,
+    /// nodes reach each other only directly.
+    #[arg(long, value_name = "ADDR")]
+    relay: Option<SocketAddr>,
     /// Policy as HuJSON: who may give which tag, who may reach what. It replaces the one in the state; without any,
     /// everybody may reach everybody.
     #[arg(long, value_name = "FILE")]
@@ -133,6 +137,7 @@ fn config(args: Arguments) -> anyhow::Result<Config> {
         domain,
         state_file: args.state,
         derp_map,
+        relay: args.relay,
         policy: policy.transpose()?,
         oauth_clients: oauth_clients.collect(),
         ..Config::default()

@@ -19,6 +19,9 @@ pub struct Config {
     pub state_file: Option<PathBuf>,
     /// The relays that clients are told. Go clients do not come up without a region: see [`unreachable_derp_map`].
     pub derp_map: DerpMap,
+    /// Where to listen with a relay of its own (TLS on TCP, STUN on UDP), an address that nodes reach. It takes the place of
+    /// [`unreachable_derp_map`] in the map, or stands beside the relays there. `None` has none.
+    pub relay: Option<SocketAddr>,
     /// The policy as HuJSON; it takes the place of the one in the state. `None` leaves that one, and when there is none,
     /// everybody may reach everybody.
     pub policy: Option<String>,
@@ -52,6 +55,7 @@ impl Default for Config {
             domain: "tail.internal".to_owned(),
             state_file: None,
             derp_map: unreachable_derp_map(),
+            relay: None,
             policy: None,
             extra_records: Vec::new(),
             oauth_clients: Vec::new(),

@@ -4,7 +4,7 @@
 //!
 //! Inside, `state` is pure: nodes, keys and maps, with time and secrets passed in. Around it, `shared` makes a change
 //! durable before anybody learns of it, `outer` is the plain HTTP listener, `machine` what clients ask inside their
-//! Noise connection, and `api` the management API.
+//! Noise connection, `api` the management API, and `relay` a relay for nodes without a direct path.
 
 mod api;
 mod config;
@@ -14,6 +14,7 @@ mod map_stream;
 mod noise;
 mod outer;
 mod policy;
+mod relay;
 mod server;
 mod shared;
 mod state;
@@ -22,7 +23,8 @@ mod store;
 pub use config::{Config, DerpMapError, OauthClientConfig, parse_derp_map, unreachable_derp_map};
 pub use credentials::generate_oauth_client;
 pub use policy::PolicyError;
+pub use relay::RelayError;
 pub use server::{StartError, Tailbox};
 pub use shared::CommitError;
-pub use state::{AuthKey, AuthKeySpec, Node};
+pub use state::{AuthKey, AuthKeySpec, Edit, EditError, Node};
 pub use store::StoreError;

@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::noise::{Accepted, NoiseIo, accept};
 use crate::shared::Shared;
-use crate::{api, machine};
+use crate::{api, machine, relay};
 
 /// All paths of the listener.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
@@ -24,6 +24,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/key", get(key))
         .route(UPGRADE_PATH, post(upgrade))
         .with_state(Arc::clone(&shared))
+        .merge(relay::router(Arc::clone(&shared)))
         .merge(api::router(shared))
 }
 

@@ -12,12 +12,13 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, OauthClientConfig};
+use crate::config::{Config, OauthClientConfig, unreachable_derp_map};
 use crate::credentials::new_credential;
 use crate::outer;
 use crate::policy::{Policy, PolicyError};
+use crate::relay::{self, RelayError, RelayListener};
 use crate::shared::{CommitError, Shared};
-use crate::state::{AuthKeySpec, ClientSpec, Node, SecretHash};
+use crate::state::{AuthKeySpec, ClientSpec, Edit, EditError, Node, SecretHash};
 use crate::store::{Store, StoreError};
 
 /// Time between looks at ephemeral nodes that are away.
@@ -40,6 +41,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The relay cannot be had.
+    #[error(transparent)]
+    Relay(RelayError),
     /// The policy of the configuration is none.
     #[error(transparent)]
     Policy(PolicyError),
@@ -54,6 +58,7 @@ pub struct Tailbox {
     local_addr: SocketAddr,
     shared: Arc<Shared>,
     server: JoinHandle<()>,
+    relay: Option<JoinHandle<()>>,
     tidier: JoinHandle<()>,
 }
 
@@ -62,7 +67,7 @@ impl Tailbox {
     ///
     /// # Errors
     /// When the state cannot be used or the address cannot be listened on.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
+    pub async fn start(mut config: Config) -> Result<Self, StartError> {
         let (store, state) = Store::open(config.state_file.as_deref()).map_err(StartError::Store)?;
         let address = config.listen;
         let listen_error = |source| StartError::Listen { address, source };
@@ -71,16 +76,28 @@ impl Tailbox {
         let clients = config.oauth_clients.clone();
         let policy = config.policy.clone().map(Policy::try_from).transpose();
         let policy = policy.map_err(StartError::Policy)?.map(Arc::new);
+        let relay = match config.relay {
+            Some(address) => Some(RelayListener::bind(address).await.map_err(StartError::Relay)?),
+            None => None,
+        };
+        if let Some(relay) = &relay {
+            if config.derp_map == unreachable_derp_map() {
+                config.derp_map.regions.clear();
+            }
+            relay.add_to(&mut config.derp_map);
+        }
         let shared = Shared::new(config, store, state, Shutdown::new());
         configure(&shared, clients, policy)
             .await
             .map_err(StartError::Configuration)?;
         let server = tokio::spawn(serve(Arc::clone(&shared), listener));
+        let relay = relay.map(|listener| tokio::spawn(serve_relay(Arc::clone(&shared), listener)));
         let tidier = tokio::spawn(tidy(Arc::clone(&shared)));
         Ok(Self {
             local_addr,
             shared,
             server,
+            relay,
             tidier,
         })
     }
@@ -123,6 +140,15 @@ impl Tailbox {
         self.shared.presence().is_online(node)
     }
 
+    /// Changes a node, as the API does; the inner error says why not.
+    ///
+    /// # Errors
+    /// When the state cannot be stored.
+    pub async fn edit(&self, node: NodeId, edit: Edit) -> Result<Result<(), EditError>, CommitError> {
+        let now = Timestamp::now();
+        self.shared.commit(move |state| state.edit(node, edit, now)).await
+    }
+
     /// Removes a node: its map stream ends and its node key is unknown from then on. Whether it was known.
     ///
     /// # Errors
@@ -142,6 +168,11 @@ impl Tailbox {
             self.server.abort();
         }
         self.tidier.abort();
+        if let Some(mut relay) = self.relay.take()
+            && tokio::time::timeout(STOP_LIMIT, &mut relay).await.is_err()
+        {
+            relay.abort();
+        }
         let tidied = self.shared.tidy().await;
         self.shared.close().await;
         tidied
@@ -163,6 +194,17 @@ async fn serve(shared: Arc<Shared>, listener: TcpListener) {
         .await;
     if let Err(error) = result {
         tracing::error!(error = %ErrorChain(&error), "listener ended");
+    }
+}
+
+async fn serve_relay(shared: Arc<Shared>, listener: RelayListener) {
+    let shutdown = shared.shutdown.clone();
+    let serving = axum::serve(listener, relay::router(shared));
+    let result = serving
+        .with_graceful_shutdown(async move { shutdown.begun().await })
+        .await;
+    if let Err(error) = result {
+        tracing::error!(error = %ErrorChain(&error), "listener of the relay ended");
     }
 }
 

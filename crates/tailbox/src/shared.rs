@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use ts_keys::MachineKeyPair;
 
 use crate::config::Config;
+use crate::relay::Relay;
 use crate::state::{MapContext, Presence, State, Tailnet};
 use crate::store::{Store, StoreError};
 
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) tailnet: Tailnet,
     pub(crate) machine_key: MachineKeyPair,
     pub(crate) shutdown: Shutdown,
+    pub(crate) relay: Relay,
     started: Timestamp,
     state: RwLock<Arc<State>>,
     presence: Mutex<Presence>,
@@ -50,6 +52,7 @@ impl Shared {
             config,
             machine_key: store.machine_key().clone(),
             shutdown,
+            relay: Relay::new(),
             started: Timestamp::now(),
             state: RwLock::new(Arc::new(state)),
             presence: Mutex::default(),

@@ -26,7 +26,7 @@ use crate::policy::Policy;
 
 pub use auth_keys::{AuthKey, AuthKeySpec};
 pub(crate) use credentials::{Credential, SecretHash};
-pub(crate) use edits::{Edit, EditError};
+pub use edits::{Edit, EditError};
 pub(crate) use maps::{MapContext, profile};
 pub use nodes::Node;
 pub(crate) use nodes::UnknownNode;

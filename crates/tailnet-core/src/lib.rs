@@ -5,9 +5,11 @@
 pub mod addresses;
 pub mod disco;
 pub mod filter;
+pub mod greetings;
 pub mod key;
 pub mod netmap;
 pub mod packet_io;
 pub mod paths;
 pub mod routes;
+pub mod tsmp;
 pub mod wireguard;

@@ -5,9 +5,10 @@
 
 mod convert;
 mod plan;
+mod relays;
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -18,6 +19,7 @@ use crate::filter::Rule;
 use crate::key::{DiscoKey, NodeKey};
 
 pub use plan::{RoutePolicy, is_tailnet_address};
+pub use relays::{CertificateCheck, Region, RegionId, Relay};
 pub use store::{MapChange, NetmapError, NetmapStore};
 
 /// A peer's number: unique within one control server and never used again.
@@ -36,8 +38,12 @@ pub struct Netmap {
     pub rules: Arc<Vec<Rule>>,
     /// Names, without final dot, for which control obtains certificates.
     pub cert_domains: Vec<String>,
+    /// Addresses of names beside those of nodes, such as Tailscale Services. Names are in lower case without final dot.
+    pub records: Arc<BTreeMap<String, BTreeSet<IpAddr>>>,
     /// Warnings of control for the user.
     pub health: Vec<String>,
+    /// The relays, by region.
+    pub relays: Arc<BTreeMap<RegionId, Region>>,
 }
 
 /// This node in the map.
@@ -49,10 +55,14 @@ pub struct OwnNode {
     pub name: String,
     /// The node's own addresses, those of IPv4 first.
     pub addresses: Vec<IpAddr>,
+    /// All that control lets the node be: its addresses, and the routes that it may carry when it offers them.
+    pub allowed: Vec<IpNet>,
     /// The node key that control knows.
     pub key: NodeKey,
     /// When the key expires; nothing for never.
     pub key_expires: Option<SystemTime>,
+    /// Whether control says that the key is expired.
+    pub expired: bool,
     /// Whether the machine may use the tailnet.
     pub machine_authorized: bool,
     /// The node's tags.
@@ -82,6 +92,8 @@ pub struct Peer {
     pub allowed: Vec<IpNet>,
     /// Where the peer may be reached directly, as control says; to be sanitised before use.
     pub endpoints: Vec<SocketAddr>,
+    /// The region in which the peer can be reached by relay; nothing for none.
+    pub home: Option<RegionId>,
     /// Whether the peer is connected to control; nothing for unknown.
     pub online: Option<bool>,
     /// The peer's tags.
@@ -132,7 +144,7 @@ impl OwnNode {
 
     /// Whether the node's key is expired at `now`.
     pub fn is_expired(&self, now: SystemTime) -> bool {
-        self.key_expires.is_some_and(|expires| expires <= now)
+        self.expired || self.key_expires.is_some_and(|expires| expires <= now)
     }
 }
 
@@ -143,6 +155,19 @@ impl Netmap {
         self.peers
             .values()
             .find(|peer| peer.name.trim_end_matches('.').eq_ignore_ascii_case(wanted))
+    }
+
+    /// The addresses behind a fully qualified name, those of IPv4 first: of a peer, of this node, or of a record such as a
+    /// Tailscale Service has. Case and a final dot do not matter; nothing comes of a name that is not known.
+    pub fn addresses_of(&self, name: &str) -> Vec<IpAddr> {
+        let wanted = name.trim_end_matches('.').to_ascii_lowercase();
+        let mut addresses = match self.peer_by_name(&wanted) {
+            Some(peer) => peer.addresses.clone(),
+            None if self.own.fqdn().eq_ignore_ascii_case(&wanted) => self.own.addresses.clone(),
+            None => self.records.get(&wanted).into_iter().flatten().copied().collect(),
+        };
+        addresses.sort_by_key(IpAddr::is_ipv6);
+        addresses
     }
 
     /// The peer that owns this address (not one that only routes it).

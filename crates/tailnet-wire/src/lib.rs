@@ -8,9 +8,11 @@
 //! members skipped); encoding uses exactly the member names that the Go programs write.
 
 pub mod control;
+pub mod derp;
 pub mod framing;
 pub mod keys;
 pub mod noise;
 mod object;
+pub mod stun;
 pub mod text;
 pub mod time;

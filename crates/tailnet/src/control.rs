@@ -16,6 +16,7 @@ mod register;
 mod server;
 mod session;
 mod stream;
+mod updates;
 
 use std::net::SocketAddr;
 
@@ -44,7 +45,6 @@ pub(crate) struct NodeFacts {
 #[derive(Debug, Clone)]
 pub(crate) struct ClientConfig {
     pub(crate) auth_key: Option<Secret>,
-    pub(crate) hostname: String,
     pub(crate) app: String,
     pub(crate) ephemeral: bool,
 }

@@ -30,7 +30,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use isthmus_tailnet_core::key::NodeKey;
-use isthmus_tailnet_core::packet_io::PacketIo;
+use isthmus_tailnet_core::packet_io::{Offload, PacketIo};
 use isthmus_tailnet_core::wireguard::Transport;
 
 pub use counters::Counts;
@@ -134,6 +134,22 @@ impl DataPlane {
         if let Some(entry) = tables.by_key(key).filter(|entry| entry.peer.may_force_handshake(now)) {
             self.shared.start_handshake(entry, false, now);
         }
+    }
+
+    /// Sends an inner packet of the node itself, as if it came from the TUN.
+    pub fn send_packet(&self, packet: &mut [u8]) {
+        let (tables, now) = (self.shared.tables.load(), Instant::now());
+        if let Some(entry) = judge::outbound(&tables, packet, now) {
+            let mut outbox = Outbox::new(WhenFull::Drop);
+            outbox.send(&self.shared, entry, packet, Offload::None, now);
+            outbox.flush(&self.shared);
+        }
+    }
+
+    /// Whether datagrams to a peer have somewhere to go.
+    pub fn has_path(&self, key: &NodeKey) -> bool {
+        let tables = self.shared.tables.load();
+        tables.by_key(key).is_some_and(|entry| entry.address().is_some())
     }
 
     /// A handle to send other datagrams from the node's socket.

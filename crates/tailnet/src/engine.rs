@@ -9,9 +9,11 @@ use ipnet::IpNet;
 use isthmus_runtime::ErrorChain;
 use isthmus_tailnet_core::addresses::AddressSet;
 use isthmus_tailnet_core::filter::Filter;
+use isthmus_tailnet_core::greetings::Greetings;
 use isthmus_tailnet_core::key::NodeKey;
 use isthmus_tailnet_core::netmap::{Netmap, Peer, RoutePolicy};
 use isthmus_tailnet_core::paths::{Action, Paths, Target};
+use isthmus_tailnet_core::tsmp;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -19,7 +21,8 @@ use crate::control::NodeFacts;
 use crate::dataplane::{DataPlane, Datagram, DatagramSender, Hooks, Path, PeerConfig, PeerEvent, Snapshot};
 use crate::disco::{DiscoBox, random_id};
 use crate::interface::{Interface, endpoints};
-use crate::node::NodeStatus;
+use crate::node::{NodePrefs, NodeStatus};
+use crate::offloads::{OffloadSwitch, Offloads};
 
 /// How often paths are looked after.
 const TICK: Duration = Duration::from_millis(250);
@@ -41,15 +44,14 @@ pub(crate) struct Engine {
     pub(crate) port: u16,
     pub(crate) facts: watch::Sender<NodeFacts>,
     pub(crate) status: watch::Receiver<NodeStatus>,
-    pub(crate) settings: Settings,
-    pub(crate) applied: Applied,
-}
-
-/// What the engine is told once.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Settings {
-    pub(crate) policy: RoutePolicy,
+    pub(crate) prefs: watch::Receiver<NodePrefs>,
     pub(crate) install_routes: bool,
+    pub(crate) offloads: OffloadSwitch,
+    /// The offloads that the machine and the user allow.
+    pub(crate) allowed_offloads: Offloads,
+    /// Whether the node has never been logged in: then peers are greeted.
+    pub(crate) is_new: bool,
+    pub(crate) applied: Applied,
 }
 
 /// What is in force now.
@@ -59,6 +61,7 @@ pub(crate) struct Applied {
     filter: Filter,
     peers: Vec<(Arc<Peer>, Vec<IpNet>)>,
     machine: BTreeSet<IpAddr>,
+    greetings: Greetings,
 }
 
 impl Engine {
@@ -77,11 +80,14 @@ impl Engine {
                     }
                     self.take_netmap().await;
                 }
+                Ok(()) = self.prefs.changed() => self.apply_netmap().await,
                 Some(datagram) = self.hooks.datagrams.recv() => self.take_datagram(datagram),
                 Some(event) = self.hooks.events.recv() => self.take_event(&event),
+                Some(packet) = self.hooks.consumed.recv() => self.take_packet(&packet),
                 _ = tick.tick() => {
                     let actions = self.paths.tick(Instant::now(), &mut random_id);
                     self.act(actions);
+                    self.greet();
                 }
                 _ = activity.tick() => self.paths.set_active(&self.plane.active_peers()),
                 _ = review.tick() => self.review().await,
@@ -93,6 +99,12 @@ impl Engine {
         let _ = tokio::task::spawn_blocking(move || drop(plane)).await;
     }
 
+    fn policy(&self) -> RoutePolicy {
+        RoutePolicy {
+            accept_routes: self.prefs.borrow().accept_routes,
+        }
+    }
+
     async fn take_netmap(&mut self) {
         let netmap = self.status.borrow_and_update().netmap.clone();
         if netmap == self.applied.netmap {
@@ -100,6 +112,43 @@ impl Engine {
         }
         self.applied.netmap = netmap;
         self.apply_netmap().await;
+        if let Some(netmap) = self
+            .applied
+            .netmap
+            .as_ref()
+            .filter(|_| std::mem::take(&mut self.is_new))
+        {
+            let peers = netmap.expecting_peers(self.policy(), SystemTime::now());
+            self.applied.greetings = Greetings::new(peers, Instant::now());
+        }
+    }
+
+    /// Begins handshakes with peers that may have waited for this node to appear.
+    fn greet(&mut self) {
+        let plane = &self.plane;
+        if !self.applied.greetings.is_done() {
+            for peer in self.applied.greetings.due(Instant::now(), |peer| plane.has_path(peer)) {
+                tracing::debug!(?peer, "greeting a peer");
+                plane.force_handshake(&peer);
+            }
+        }
+    }
+
+    /// Answers what peers ask the node itself.
+    fn take_packet(&self, packet: &[u8]) {
+        if let Some(mut answer) = tsmp::answer(packet) {
+            self.plane.send_packet(&mut answer);
+        }
+    }
+
+    /// Uses the offloads that control allows this node.
+    fn apply_offloads(&self, netmap: &Netmap) {
+        let offloads = self.allowed_offloads.obeying(&netmap.own.capabilities);
+        if offloads != self.offloads.get() {
+            tracing::info!(?offloads, "control changed the offloads of this node");
+            self.offloads.set(offloads);
+            self.plane.apply_offloads();
+        }
     }
 
     /// Puts the network map in force: peers, filter, addresses, routes.
@@ -107,9 +156,11 @@ impl Engine {
         let Some(netmap) = self.applied.netmap.clone() else {
             return;
         };
-        let (now, policy) = (SystemTime::now(), self.settings.policy);
+        self.apply_offloads(&netmap);
+        let (now, policy) = (SystemTime::now(), self.policy());
+        let offers = self.prefs.borrow_and_update().advertise_routes.clone();
         self.applied.peers = usable_peers(&netmap, policy, now);
-        self.applied.filter = self.applied.filter.with_plan(netmap.filter_plan(policy, now));
+        self.applied.filter = self.applied.filter.with_plan(netmap.filter_plan(policy, &offers, now));
         let targets = self.applied.peers.iter().filter_map(|(peer, _)| target(peer)).collect();
         let actions = self.paths.update(targets, forbidden(&netmap, &self.applied.machine));
         self.act(actions);
@@ -121,7 +172,7 @@ impl Engine {
 
     async fn apply_interface(&mut self, netmap: &Netmap) -> Result<(), crate::interface::InterfaceError> {
         self.interface.set_addresses(&netmap.own.addresses).await?;
-        if self.settings.install_routes {
+        if self.install_routes {
             let nets = self.applied.peers.iter().flat_map(|(_, nets)| nets.iter().copied());
             let own: Vec<IpNet> = netmap.own.addresses.iter().copied().map(IpNet::from).collect();
             self.interface
@@ -140,7 +191,7 @@ impl Engine {
             ..PeerConfig::new(peer.key)
         });
         self.plane.apply(Snapshot {
-            own: netmap.own.addresses.iter().copied().map(IpNet::from).collect(),
+            own: netmap.own_nets(&self.prefs.borrow().advertise_routes),
             peers: peers.collect(),
             filter: Some(Arc::new(self.applied.filter.clone())),
         });
@@ -162,9 +213,13 @@ impl Engine {
 
     fn take_event(&mut self, event: &PeerEvent) {
         tracing::trace!(?event, "event of the data plane");
-        if let PeerEvent::PathWanted(peer) = event {
-            let actions = self.paths.wanted(peer, Instant::now(), &mut random_id);
-            self.act(actions);
+        match event {
+            PeerEvent::PathWanted(peer) => {
+                let actions = self.paths.wanted(peer, Instant::now(), &mut random_id);
+                self.act(actions);
+            }
+            PeerEvent::Handshake(peer) => tracing::debug!(?peer, "a handshake with a peer is complete"),
+            PeerEvent::UnknownInitiator { .. } | PeerEvent::UnknownIndex { .. } => {}
         }
     }
 
@@ -224,7 +279,7 @@ impl Engine {
         let Some(netmap) = self.applied.netmap.clone() else {
             return;
         };
-        if usable_peers(&netmap, self.settings.policy, SystemTime::now()) != self.applied.peers {
+        if usable_peers(&netmap, self.policy(), SystemTime::now()) != self.applied.peers {
             self.apply_netmap().await;
         }
     }

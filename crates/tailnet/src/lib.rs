@@ -16,4 +16,4 @@ mod engine;
 mod segment;
 mod waker;
 
-pub use node::{LoginState, Node, NodeConfig, NodeError, NodeErrorKind, NodeStatus, TunConfig};
+pub use node::{LoginState, Node, NodeConfig, NodeError, NodeErrorKind, NodePrefs, NodeStatus, TunConfig};

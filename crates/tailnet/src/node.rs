@@ -1,23 +1,25 @@
 //! A node of a tailnet as its users see it: start it, watch its status, shut it down.
 
 mod config;
+mod prefs;
 mod status;
 
 use std::sync::Arc;
 
-use isthmus_tailnet_core::netmap::RoutePolicy;
+use ipnet::IpNet;
 use isthmus_tailnet_core::paths::Paths;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use ts_keys::ExportableKey;
 
 pub use config::{NodeConfig, TunConfig};
+pub use prefs::NodePrefs;
 pub use status::{LoginState, NodeError, NodeErrorKind, NodeStatus};
 
 use crate::control::{Client, ClientConfig, Dialer, NodeFacts, Progress, Server};
 use crate::dataplane::{DataPlane, DataPlaneConfig};
 use crate::disco::DiscoBox;
-use crate::engine::{Applied, Engine, Settings};
+use crate::engine::{Applied, Engine};
 use crate::interface::{Interface, endpoints};
 use crate::offloads::{OffloadSwitch, Offloads};
 use crate::state::Identity;
@@ -28,6 +30,7 @@ use crate::wireguard::PrivateKey;
 /// A running node. Dropping it stops it without waiting for the end; see [`Node::shutdown`].
 pub struct Node {
     status: watch::Receiver<NodeStatus>,
+    prefs: watch::Sender<NodePrefs>,
     port: u16,
     client: JoinHandle<()>,
     engine: Option<JoinHandle<()>>,
@@ -50,19 +53,24 @@ impl Node {
             config.state.store(changes).await?;
         }
         let (status_sender, status) = watch::channel(NodeStatus::default());
-        let (engine, facts) = start_engine(&config, &identity, status.clone()).await?;
+        let (prefs, prefs_receiver) = watch::channel(NodePrefs {
+            hostname: config.hostname.clone(),
+            accept_routes: config.accept_routes,
+            advertise_routes: config.advertise_routes.iter().map(IpNet::trunc).collect(),
+        });
+        let (engine, facts) = start_engine(&config, &identity, status.clone(), prefs_receiver.clone()).await?;
         let client = Client {
             server,
             dialer: Dialer::new(&config.extra_ca),
             config: ClientConfig {
                 auth_key: config.auth_key,
-                hostname: config.hostname,
                 app: config.app,
                 ephemeral: config.ephemeral,
             },
             identity,
             state: config.state,
             facts,
+            prefs: prefs_receiver,
             status: status_sender,
             progress: Progress::default(),
         };
@@ -71,6 +79,7 @@ impl Node {
         let engine = tokio::spawn(engine.run(stopped));
         Ok(Self {
             status,
+            prefs,
             port,
             client: tokio::spawn(client.run()),
             engine: Some(engine),
@@ -81,6 +90,22 @@ impl Node {
     /// The node's status now and in the future.
     pub fn status(&self) -> watch::Receiver<NodeStatus> {
         self.status.clone()
+    }
+
+    /// What can be changed, as it is now.
+    pub fn prefs(&self) -> NodePrefs {
+        self.prefs.borrow().clone()
+    }
+
+    /// Changes it. Control is told, and routes are switched, in the background; a change that changes nothing does
+    /// nothing.
+    pub fn set_prefs(&self, mut prefs: NodePrefs) {
+        prefs.advertise_routes = prefs.advertise_routes.iter().map(IpNet::trunc).collect();
+        self.prefs.send_if_modified(|present| {
+            let changed = *present != prefs;
+            *present = prefs;
+            changed
+        });
     }
 
     /// The UDP port of WireGuard and disco.
@@ -111,20 +136,21 @@ async fn start_engine(
     config: &NodeConfig,
     identity: &Identity,
     status: watch::Receiver<NodeStatus>,
+    prefs: watch::Receiver<NodePrefs>,
 ) -> Result<(Engine, watch::Receiver<NodeFacts>), NodeError> {
-    let offloads = if config.tun.offloads {
+    let allowed_offloads = if config.tun.offloads {
         Offloads::for_this_kernel()
     } else {
         Offloads::NONE
     };
-    let offloads = OffloadSwitch::new(offloads);
+    let offloads = OffloadSwitch::new(allowed_offloads);
     let udp = UdpLink::bind(config.listen_port, offloads.clone())?;
     let tun = tun::TunConfig {
         name: config.tun.name.clone(),
         mtu: config.tun.mtu,
         addresses: Vec::new(),
     };
-    let tun = Tun::create(&tun, offloads)?;
+    let tun = Tun::create(&tun, offloads.clone())?;
     let interface = Interface::open(&config.tun.name).await?;
     let private_key = PrivateKey::from_bytes(*identity.node.export().as_bytes());
     let own_key = private_key.public_key();
@@ -141,12 +167,6 @@ async fn start_engine(
         endpoints: endpoints(&machine, port),
     };
     let (facts, facts_receiver) = watch::channel(facts);
-    let settings = Settings {
-        policy: RoutePolicy {
-            accept_routes: config.accept_routes,
-        },
-        install_routes: config.install_routes,
-    };
     let engine = Engine {
         sender: plane.datagram_sender(),
         plane,
@@ -157,7 +177,11 @@ async fn start_engine(
         port,
         facts,
         status,
-        settings,
+        prefs,
+        install_routes: config.install_routes,
+        offloads,
+        allowed_offloads,
+        is_new: !identity.was_logged_in(),
         applied: Applied::default(),
     };
     Ok((engine, facts_receiver))

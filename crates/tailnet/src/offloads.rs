@@ -63,6 +63,20 @@ impl Offloads {
         }
     }
 
+    /// These offloads without those that control's node attributes switch off.
+    #[must_use]
+    pub fn obeying(self, attributes: &[String]) -> Self {
+        let allowed = |name: &str| !attributes.iter().any(|attribute| attribute == name);
+        Self {
+            tun: self.tun,
+            tun_tcp_gro: self.tun_tcp_gro && allowed("disable-tun-tcp-gro"),
+            tun_udp_gro: self.tun_udp_gro && allowed("disable-tun-udp-gro"),
+            udp_gso: self.udp_gso && allowed("disable-udp-gso"),
+            udp_gro: self.udp_gro && allowed("disable-udp-gro"),
+            gso_equal_tail: self.gso_equal_tail && allowed("never-gso-equal-tail"),
+        }
+    }
+
     fn to_bits(self) -> u8 {
         let switches = [
             self.tun,

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::pin::Pin;
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use isthmus_tailbox::{AuthKeySpec, Config, Tailbox};
+use isthmus_tailbox::{AuthKeySpec, Config, Edit, Tailbox};
 use isthmus_testkit::netns::Namespace;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// A private address: to any other, Go clients insist on TLS after their first connection.
 const ADDRESS: &str = "10.9.0.9:8080";
@@ -19,25 +20,77 @@ pub(crate) struct Control {
     state: PathBuf,
     url: String,
     auth_key: String,
+    policy: Option<String>,
     running: Mutex<Option<Running>>,
 }
 
 struct Running {
-    stop: oneshot::Sender<()>,
+    /// What to do with the server; it ends with the channel.
+    jobs: UnboundedSender<Job>,
     thread: JoinHandle<()>,
 }
 
+type Job = Box<dyn FnOnce(Arc<Tailbox>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
 impl Control {
-    pub(crate) fn start(namespace: &Namespace, state: &Path) -> Self {
-        let (url, auth_key, running) = run(namespace, state);
+    pub(crate) fn start(namespace: &Namespace, state: &Path, policy: Option<&str>) -> Self {
+        let (url, auth_key, running) = run(namespace, state, policy);
+        let policy = policy.map(str::to_owned);
         let running = Mutex::new(Some(running));
         Self {
             namespace: namespace.clone(),
             state: state.to_owned(),
             url,
             auth_key,
+            policy,
             running,
         }
+    }
+
+    /// The number of the node with this host name.
+    pub(crate) fn node(&self, hostname: &str) -> i64 {
+        let hostname = hostname.to_owned();
+        self.with(move |tailbox| async move {
+            let nodes = tailbox.nodes();
+            let node = nodes.iter().find(|node| node.hostinfo.hostname == hostname);
+            node.expect("the node is registered").id
+        })
+    }
+
+    /// An auth key for one node.
+    pub(crate) fn single_use_key(&self) -> String {
+        self.with(|tailbox| async move {
+            let key = tailbox.create_auth_key(AuthKeySpec::default()).await.unwrap();
+            key.expose().to_owned()
+        })
+    }
+
+    /// Changes a node as the API does.
+    pub(crate) fn edit(&self, node: i64, edit: Edit) {
+        self.with(move |tailbox| async move { tailbox.edit(node, edit).await.unwrap().unwrap() });
+    }
+
+    /// Removes a node.
+    pub(crate) fn remove(&self, node: i64) {
+        assert!(self.with(move |tailbox| async move { tailbox.remove_node(node).await.unwrap() }));
+    }
+
+    /// Does something with the server, which must run.
+    fn with<R, F>(&self, work: impl FnOnce(Arc<Tailbox>) -> F + Send + 'static) -> R
+    where
+        R: Send + 'static,
+        F: Future<Output = R> + Send + 'static,
+    {
+        let (send, result) = mpsc::channel();
+        let job: Job = Box::new(move |tailbox| {
+            let work = work(tailbox);
+            Box::pin(async move {
+                let _ = send.send(work.await);
+            })
+        });
+        let running = self.running.lock().unwrap();
+        running.as_ref().expect("the server runs").jobs.send(job).unwrap();
+        result.recv().expect("the server does the job")
     }
 
     /// The login server's URL.
@@ -53,14 +106,14 @@ impl Control {
     /// Ends the server and its connections.
     pub(crate) fn stop(&self) {
         if let Some(running) = self.running.lock().unwrap().take() {
-            running.stop.send(()).unwrap();
+            drop(running.jobs);
             running.thread.join().unwrap();
         }
     }
 
     /// Starts the server again.
     pub(crate) fn restart(&self) {
-        let (_, _, running) = run(&self.namespace, &self.state);
+        let (_, _, running) = run(&self.namespace, &self.state, self.policy.as_deref());
         *self.running.lock().unwrap() = Some(running);
     }
 }
@@ -71,15 +124,16 @@ impl Drop for Control {
     }
 }
 
-fn run(namespace: &Namespace, state: &Path) -> (String, String, Running) {
+fn run(namespace: &Namespace, state: &Path, policy: Option<&str>) -> (String, String, Running) {
     let (ready, started) = mpsc::channel();
-    let (stop, stopped) = oneshot::channel();
-    let (namespace, state) = (namespace.clone(), state.to_owned());
+    let (jobs, mut todo) = unbounded_channel::<Job>();
+    let (namespace, state, policy) = (namespace.clone(), state.to_owned(), policy.map(str::to_owned));
     let work = async move {
         let listen: SocketAddr = ADDRESS.parse().unwrap();
         let tailbox = Tailbox::start(Config {
             listen,
             state_file: Some(state),
+            policy,
             ..Config::default()
         })
         .await
@@ -90,7 +144,11 @@ fn run(namespace: &Namespace, state: &Path) -> (String, String, Running) {
         };
         let key = tailbox.create_auth_key(spec).await.unwrap();
         ready.send((tailbox.url(), key.expose().to_owned())).unwrap();
-        let _ = stopped.await;
+        let tailbox = Arc::new(tailbox);
+        while let Some(job) = todo.recv().await {
+            job(Arc::clone(&tailbox)).await;
+        }
+        let tailbox = Arc::into_inner(tailbox).expect("no job runs any more");
         tailbox.stop().await.unwrap();
     };
     let thread = thread::spawn(move || {
@@ -103,5 +161,5 @@ fn run(namespace: &Namespace, state: &Path) -> (String, String, Running) {
         });
     });
     let (url, key) = started.recv().expect("tailbox starts");
-    (url, key, Running { stop, thread })
+    (url, key, Running { jobs, thread })
 }

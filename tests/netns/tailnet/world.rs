@@ -18,9 +18,9 @@ use control::Control;
 pub(crate) struct Tailnet {
     pub(crate) machines: [Namespace; 2],
     pub(crate) control: Control,
+    pub(crate) net: Net,
     files: TempDir,
     _switch: Switch,
-    _net: Net,
 }
 
 /// A running node and what it said of itself.
@@ -33,6 +33,11 @@ pub(crate) struct RunningNode {
 impl Tailnet {
     /// Starts the control server; no node runs yet.
     pub(crate) fn new(name: &str) -> Self {
+        Self::with_policy(name, None)
+    }
+
+    /// The same with a policy.
+    pub(crate) fn with_policy(name: &str, policy: Option<&str>) -> Self {
         let net = Net::new(name);
         let switch = net.switch("link");
         let [a, b, control] = ["a", "b", "control"].map(|name| net.namespace(name));
@@ -41,14 +46,14 @@ impl Tailnet {
             net.plug(&switch, machine, "eth0", &[&addresses[0], &addresses[1]]);
         }
         let files = TempDir::new().unwrap();
-        let control = Control::start(&control, &files.path().join("tailbox.json"));
+        let control = Control::start(&control, &files.path().join("tailbox.json"), policy);
         fs::write(files.path().join("key"), control.auth_key()).unwrap();
         Self {
             machines: [a, b],
             control,
             files,
+            net,
             _switch: switch,
-            _net: net,
         }
     }
 

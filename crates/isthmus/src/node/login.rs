@@ -33,6 +33,9 @@ pub(crate) struct LoginArguments {
     /// Use subnet routes of peers
     #[arg(long, requires = "login_server")]
     accept_routes: bool,
+    /// Offer to carry packets for a prefix (needs control's approval, and forwarding by this machine); may be repeated
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',', requires = "login_server")]
+    advertise_routes: Vec<ipnet::IpNet>,
     /// File with certificates of further authorities to trust for the control server
     #[arg(long, value_name = "FILE", env = "SSL_CERT_FILE")]
     ca_file: Option<PathBuf>,
@@ -99,6 +102,7 @@ fn config(login_server: &str, arguments: &LoginArguments, tun: &TunConfig) -> an
     config.listen_port = arguments.port;
     config.tun = tun.clone();
     config.accept_routes = arguments.accept_routes;
+    config.advertise_routes.clone_from(&arguments.advertise_routes);
     config.install_routes = true;
     config.extra_ca = arguments
         .ca_file

@@ -11,7 +11,7 @@ use super::{Node, State, names};
 
 /// A change of a node by the API.
 #[derive(Clone, Debug)]
-pub(crate) enum Edit {
+pub enum Edit {
     /// Other tags. A tagged node belongs to no person, so its key does not expire.
     Tags(Vec<String>),
     /// A label of its own, or the one of its host name again.
@@ -26,7 +26,7 @@ pub(crate) enum Edit {
 
 /// Why a node is not changed. The text reaches the caller of the API.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum EditError {
+pub enum EditError {
     /// The node is gone.
     #[error("there is no such device")]
     NoSuchNode,

@@ -132,6 +132,11 @@ impl State {
         self.nodes.values().find(|node| node.node_key == key)
     }
 
+    /// Whether a node has this key.
+    pub(crate) fn is_known(&self, key: NodeKey) -> bool {
+        self.node_by_key(key).is_some()
+    }
+
     /// The node with this key, if it belongs to this machine. That the machine holds its key is proven by the Noise
     /// handshake; that it holds the node's is not, so a node key alone opens nothing.
     pub(crate) fn node_of_machine(&self, machine: MachineKey, key: NodeKey) -> Result<&Node, UnknownNode> {

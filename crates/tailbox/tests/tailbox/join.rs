@@ -214,7 +214,7 @@ async fn logout_expires_the_node_and_hides_its_peers() {
 #[tokio::test]
 async fn ephemeral_node_disappears_after_it_left() {
     let config = Config {
-        ephemeral_grace: Duration::from_millis(50),
+        ephemeral_grace: Duration::from_secs(1),
         ..Config::default()
     };
     let tailbox = Tailbox::start(config).await.unwrap();

@@ -11,4 +11,6 @@ mod http_call;
 #[cfg(test)]
 mod join;
 #[cfg(test)]
+mod relay;
+#[cfg(test)]
 mod restart;

@@ -1,5 +1,6 @@
 //! From wire types to domain types.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -7,7 +8,7 @@ use ipnet::IpNet;
 use isthmus_tailnet_wire::control as wire;
 use isthmus_tailnet_wire::time::GoTime;
 
-use super::{Obstacle, OwnNode, Peer};
+use super::{Obstacle, OwnNode, Peer, RegionId};
 use crate::addresses::{AddressRange, AddressSet};
 use crate::filter::{Destination, PortRange, Rule};
 use crate::key::{DiscoKey, NodeKey};
@@ -24,8 +25,15 @@ impl From<wire::Node> for OwnNode {
             stable_id: node.stable_id,
             name: node.name,
             addresses,
+            allowed: node
+                .allowed_ips
+                .unwrap_or(node.addresses)
+                .iter()
+                .map(IpNet::trunc)
+                .collect(),
             key: node_key(&node.key),
             key_expires: system_time(node.key_expiry),
+            expired: node.expired,
             machine_authorized: node.machine_authorized,
             tags: node.tags,
             capabilities,
@@ -48,6 +56,7 @@ impl From<wire::Node> for Peer {
             addresses,
             allowed: allowed.iter().map(IpNet::trunc).collect(),
             endpoints: node.endpoints.0,
+            home: home(node.home_derp, &node.legacy_derp),
             online: node.online,
             tags: node.tags,
             key_expires: system_time(node.key_expiry),
@@ -56,6 +65,28 @@ impl From<wire::Node> for Peer {
             user: node.user,
         }
     }
+}
+
+/// The home region of a peer, in its present form or the one of old servers, `127.3.3.40:<region>`.
+pub(super) fn home(region: i64, legacy: &str) -> Option<RegionId> {
+    let legacy = || legacy.rsplit_once(':').and_then(|(_, region)| region.parse().ok());
+    let region = RegionId::try_from(region).ok().filter(|region| *region != 0);
+    region.or_else(legacy).filter(|region| *region != 0)
+}
+
+/// The records that name addresses. Those of other types, and values that are no address, are left out.
+pub(super) fn records(records: &[wire::DnsRecord]) -> BTreeMap<String, BTreeSet<IpAddr>> {
+    let mut map = BTreeMap::<_, BTreeSet<_>>::new();
+    for record in records
+        .iter()
+        .filter(|record| matches!(&*record.kind, "" | "A" | "AAAA"))
+    {
+        if let Ok(address) = record.value.parse() {
+            let name = record.name.trim_end_matches('.').to_ascii_lowercase();
+            map.entry(name).or_default().insert(address);
+        }
+    }
+    map
 }
 
 /// What control says against a session with the peer.

@@ -1,6 +1,6 @@
 //! What follows from a map: who may send what, and where packets go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::{Netmap, Peer};
 use crate::addresses::AddressSet;
 use crate::filter::{FilterPlan, SenderAccess};
+use crate::key::NodeKey;
 
 /// Which routes of peers this node uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,8 +44,30 @@ impl Netmap {
             .collect()
     }
 
-    /// What the packet filter has to enforce at `now`.
-    pub fn filter_plan(&self, policy: RoutePolicy, now: SystemTime) -> FilterPlan {
+    /// Where packets for this side may be addressed to, and come from: the node's own addresses, and of the routes that it
+    /// `offers` those that control approved. What it does not offer is never carried, whatever control says.
+    pub fn own_nets(&self, offers: &BTreeSet<IpNet>) -> Vec<IpNet> {
+        let addresses = self.own.addresses.iter().copied().map(IpNet::from);
+        let routes = self.own.allowed.iter().copied().filter(|net| offers.contains(net));
+        addresses.chain(routes).collect()
+    }
+
+    /// The peers that are online, may open something here, and have a session at `now`: those that may be waiting for this node.
+    pub fn expecting_peers(&self, policy: RoutePolicy, now: SystemTime) -> Vec<NodeKey> {
+        let admits = |source: &IpAddr| {
+            let own = self.own.addresses.iter();
+            own.clone()
+                .any(|own| self.rules.iter().any(|rule| rule.opens_anything(*source, *own)))
+        };
+        self.usable_peers(policy, now)
+            .into_iter()
+            .filter(|(peer, _)| peer.online == Some(true) && !peer.jailed && peer.addresses.iter().any(admits))
+            .map(|(peer, _)| peer.key)
+            .collect()
+    }
+
+    /// What the packet filter of a node that `offers` routes has to enforce at `now`.
+    pub fn filter_plan(&self, policy: RoutePolicy, offers: &BTreeSet<IpNet>, now: SystemTime) -> FilterPlan {
         let senders: BTreeMap<_, _> = self
             .usable_peers(policy, now)
             .into_iter()
@@ -60,7 +83,7 @@ impl Netmap {
             })
             .collect();
         FilterPlan {
-            local: self.own.addresses.iter().copied().map(IpNet::from).collect(),
+            local: self.own_nets(offers).into_iter().collect(),
             rules: Vec::clone(&self.rules),
             senders,
         }

@@ -1,11 +1,12 @@
 //! Applies the messages of a map stream to the map.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use isthmus_tailnet_wire::control as wire;
 
-use super::{Netmap, Obstacle, OwnNode, Peer, PeerId, convert};
+use super::{Netmap, Obstacle, OwnNode, Peer, PeerId, Region, RegionId, convert, relays};
 use crate::filter::Rule;
 
 /// The name of the only part of a filter that comes in its old form.
@@ -23,7 +24,9 @@ pub struct NetmapStore {
     filters: BTreeMap<String, Vec<Rule>>,
     rules: Arc<Vec<Rule>>,
     cert_domains: Vec<String>,
+    records: Arc<BTreeMap<String, BTreeSet<IpAddr>>>,
     health: Vec<String>,
+    relays: Arc<BTreeMap<RegionId, Region>>,
 }
 
 /// What came of a message.
@@ -70,12 +73,21 @@ impl NetmapStore {
             self.domain = message.domain;
         }
         if let Some(dns) = message.dns_config {
+            self.records = Arc::new(convert::records(&dns.extra_records));
             self.cert_domains = dns.cert_domains;
+        }
+        if let Some(map) = message.derp_map {
+            self.relays = Arc::new(relays::regions(map));
         }
         if let Some(health) = message.health {
             self.health = health;
         }
         Ok(MapChange::Changed)
+    }
+
+    /// This node, once a message described it.
+    pub fn own(&self) -> Option<&OwnNode> {
+        self.own.as_ref()
     }
 
     /// The map as it is now; nothing before the first message.
@@ -86,7 +98,9 @@ impl NetmapStore {
             peers: self.peers.clone(),
             rules: Arc::clone(&self.rules),
             cert_domains: self.cert_domains.clone(),
+            records: Arc::clone(&self.records),
             health: self.health.clone(),
+            relays: Arc::clone(&self.relays),
         })
     }
 
@@ -116,6 +130,7 @@ impl NetmapStore {
             if let Some(key) = patch.disco_key {
                 peer.disco = convert::disco_key(&key);
             }
+            peer.home = convert::home(patch.derp_region, "").or(peer.home);
             if let Some(endpoints) = patch.endpoints {
                 peer.endpoints = endpoints.0;
             }

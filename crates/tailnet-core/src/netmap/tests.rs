@@ -125,7 +125,7 @@ fn peer_is_unusable_when_expired_unsigned_masqueraded_or_wireguard_only() {
             "{expected:?}"
         );
         assert!(
-            !map.filter_plan(RoutePolicy::default(), now())
+            !map.filter_plan(RoutePolicy::default(), &BTreeSet::new(), now())
                 .senders
                 .contains_key(&NodeKey::from_bytes([2; 32]))
         );
@@ -186,7 +186,7 @@ fn subnet_routes_are_used_only_when_accepted_and_default_routes_never() {
 
 #[test]
 fn plan_admits_what_the_map_allows() {
-    let filter = Filter::new(map(&[]).filter_plan(RoutePolicy::default(), now()));
+    let filter = Filter::new(map(&[]).filter_plan(RoutePolicy::default(), &BTreeSet::new(), now()));
     let tcp = |source: u8, port: u8| {
         let mut packet = vec![
             0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 100, 64, 0, source, 100, 64, 0, 1,
@@ -215,4 +215,49 @@ fn peer_is_found_by_name_and_address() {
         Some(3)
     );
     assert!(map.peer_by_name("p2").is_none());
+}
+
+#[test]
+fn names_of_records_lead_to_their_addresses() {
+    let dns = json!({"DNSConfig": {"ExtraRecords": [
+        {"Name": "Web.tail.internal.", "Value": "fd7a:115c:a1e0::99"},
+        {"Name": "web.tail.internal", "Type": "A", "Value": "100.100.1.1"},
+        {"Name": "web.tail.internal", "Type": "TXT", "Value": "100.100.1.2"},
+        {"Name": "odd.tail.internal", "Value": "no address"}]}});
+    let map = map(&[dns]);
+    let of = |name: &str| {
+        map.addresses_of(name)
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of("WEB.tail.internal."), ["100.100.1.1", "fd7a:115c:a1e0::99"]);
+    assert_eq!(of("p2.tail.internal"), ["100.64.0.2"]);
+    assert_eq!(of("me.tail.internal"), ["100.64.0.1", "fd7a:115c:a1e0::1"]);
+    assert!(of("odd.tail.internal").is_empty() && of("none.tail.internal").is_empty());
+}
+
+#[test]
+fn only_routes_that_are_offered_and_approved_are_carried() {
+    let mut own = first()["Node"].clone();
+    own["AllowedIPs"] = json!(["100.64.0.1/32", "10.9.0.0/16", "10.8.0.0/16"]);
+    let map = map(&[json!({"Node": own})]);
+    let offers = ["10.9.0.0/16", "10.7.0.0/16"].map(|net| net.parse().unwrap()).into();
+    let nets = map.own_nets(&offers);
+    assert_eq!(
+        nets.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["100.64.0.1/32", "fd7a:115c:a1e0::1/128", "10.9.0.0/16"]
+    );
+    assert_eq!(map.own_nets(&BTreeSet::new()).len(), 2);
+}
+
+#[test]
+fn own_key_is_expired_when_control_says_so_or_its_time_has_come() {
+    let with = |member: &str, value: Value| {
+        let mut own = first()["Node"].clone();
+        own[member] = value;
+        map(&[json!({"Node": own})]).own.is_expired(now())
+    };
+    assert!(with("Expired", json!(true)) && with("KeyExpiry", json!("2020-01-01T00:00:00Z")));
+    assert!(!with("KeyExpiry", json!("0001-01-01T00:00:00Z")) && !with("KeyExpiry", json!("2200-01-01T00:00:00Z")));
 }

@@ -1,13 +1,12 @@
 //! Keeps a node logged in and its network map fresh, for as long as the node runs.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use isthmus_runtime::ErrorChain;
 use isthmus_tailnet_core::netmap::{MapChange, NetmapStore};
 use isthmus_tailnet_wire::control::{MapRequest, MapResponse};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use super::backoff::Backoff;
 use super::error::ControlError;
@@ -16,14 +15,21 @@ use super::ping::Pings;
 use super::register::{Registration, register};
 use super::session::{Requester, Session};
 use super::stream::MapStream;
+use super::updates::{Told, Updates};
 use super::{CAPABILITY_VERSION, ClientConfig, Dialer, NodeFacts, Server};
-use crate::node::{LoginState, NodeStatus};
+use crate::node::{LoginState, NodePrefs, NodeStatus};
 use crate::state::{Identity, StateChanges, StateStore};
 
-const MAP_PATH: &str = "/machine/map";
+pub(super) const MAP_PATH: &str = "/machine/map";
 
 /// How long to wait before a refused node asks again.
 const REFUSED_WAIT: Duration = Duration::from_secs(30);
+
+/// What a node without an auth key says once its key is expired.
+const KEY_EXPIRED: &str = "the node key is expired; log in again with an auth key";
+
+/// How often at least the expiry of the node key is looked at: the clock may be set.
+const EXPIRY_LOOK: Duration = Duration::from_secs(30);
 
 /// Endpoint types as control numbers them: addresses of the node's interfaces.
 const LOCAL_ENDPOINT: i64 = 1;
@@ -36,6 +42,7 @@ pub(crate) struct Client {
     pub(crate) identity: Identity,
     pub(crate) state: Arc<dyn StateStore>,
     pub(crate) facts: watch::Receiver<NodeFacts>,
+    pub(crate) prefs: watch::Receiver<NodePrefs>,
     pub(crate) status: watch::Sender<NodeStatus>,
     pub(crate) progress: Progress,
 }
@@ -55,6 +62,8 @@ pub(crate) struct Progress {
 enum Ended {
     /// Control refuses the node; ask again after a while.
     Refused,
+    /// The node key expired, or control removed the node: ask control what to do about it.
+    Expired,
     /// The node key expired and another is stored: only a new start can use it.
     KeyRenewed,
 }
@@ -65,6 +74,7 @@ impl Client {
         loop {
             let wait = match self.session().await {
                 Ok(Ended::KeyRenewed) => return self.set_login(LoginState::RestartNeeded),
+                Ok(Ended::Expired) => self.progress.backoff.after_failure(rand::random(), None),
                 Ok(Ended::Refused) => REFUSED_WAIT.mul_f64(0.5 + rand::random::<f64>()),
                 Err(error) => self.lost(&error),
             };
@@ -106,12 +116,20 @@ impl Client {
 
     /// Registers; gives nothing when control accepts the node.
     async fn register(&mut self, requester: &Requester) -> Result<Option<Ended>, ControlError> {
+        let prefs = self.prefs.borrow().clone();
         self.set_login(LoginState::Registering);
         // A node that was logged in before needs no key, and a single-use key is not to be used up twice.
-        let mut answer = register(requester, &self.config, &self.identity, !self.identity.was_logged_in()).await?;
+        let mut answer = register(
+            requester,
+            &self.config,
+            &self.identity,
+            &prefs,
+            !self.identity.was_logged_in(),
+        )
+        .await?;
         let may_help = !matches!(answer, Registration::Accepted { .. });
         if may_help && self.identity.was_logged_in() && self.config.auth_key.is_some() {
-            answer = register(requester, &self.config, &self.identity, true).await?;
+            answer = register(requester, &self.config, &self.identity, &prefs, true).await?;
         }
         match answer {
             Registration::Accepted {
@@ -125,6 +143,9 @@ impl Client {
                     self.set_login(LoginState::NeedsApproval);
                 }
                 Ok(None)
+            }
+            Registration::KeyExpired if self.config.auth_key.is_none() => {
+                Ok(Some(self.refused(KEY_EXPIRED.to_owned())))
             }
             Registration::KeyExpired => {
                 let changes = self.identity.renew_node_key();
@@ -148,27 +169,76 @@ impl Client {
     fn set_login(&self, login: LoginState) {
         self.status.send_modify(|status| {
             let ends_running = matches!(login, LoginState::NeedsLogin { .. } | LoginState::RestartNeeded);
-            if status.login != LoginState::Running || ends_running {
+            // To ask again is no news to who waits for a better key.
+            let is_kept = match status.login {
+                LoginState::Running => !ends_running,
+                LoginState::NeedsLogin { .. } => login == LoginState::Registering,
+                LoginState::Starting
+                | LoginState::Connecting { .. }
+                | LoginState::Registering
+                | LoginState::NeedsApproval
+                | LoginState::RestartNeeded => false,
+            };
+            if !is_kept {
                 status.login = login;
             }
         });
     }
 
-    /// Follows the map stream to its end.
+    /// Follows the map stream to its end, or to that of the node key.
     async fn follow(&mut self, requester: &Requester) -> Result<Ended, ControlError> {
         let facts = self.facts.borrow_and_update().clone();
         let request = self.map_request(&facts);
         let body = requester.stream("follow the network map", MAP_PATH, &request).await?;
         let mut stream = MapStream::new(body);
-        let _updates = Updates::start(requester.clone(), request, self.facts.clone());
+        let _updates = Updates::start(requester.clone(), request, self.told());
         let mut pings = Pings::start(self.dialer.clone(), self.server.clone(), requester.clone());
         self.progress.store.start_stream();
         loop {
-            let mut message = stream.next().await?;
+            let expiry = self.until_expiry();
+            let Ok(message) = tokio::time::timeout(expiry, stream.next()).await else {
+                if self.ends_with_its_key() {
+                    return Ok(Ended::Expired);
+                }
+                continue;
+            };
+            let mut message = message?;
             if let Some(ping) = message.ping_request.take() {
                 pings.take(&ping);
             }
             self.apply(message).await?;
+            if self.ends_with_its_key() {
+                return Ok(Ended::Expired);
+            }
+        }
+    }
+
+    /// How long the node key lives, or a while of that.
+    fn until_expiry(&self) -> Duration {
+        let expires = self.progress.store.own().and_then(|own| own.key_expires);
+        let left = expires.and_then(|expires| expires.duration_since(SystemTime::now()).ok());
+        left.unwrap_or(EXPIRY_LOOK).min(EXPIRY_LOOK)
+    }
+
+    /// Whether the node key is expired. Then the node is not logged in any more and has to register again.
+    fn ends_with_its_key(&mut self) -> bool {
+        let own = self.progress.store.own();
+        if !own.is_some_and(|own| own.is_expired(SystemTime::now())) {
+            return false;
+        }
+        tracing::warn!("the node key is expired, or control removed the node");
+        self.progress.registered = false;
+        self.set_login(LoginState::NeedsLogin {
+            message: KEY_EXPIRED.to_owned(),
+        });
+        true
+    }
+
+    fn told(&self) -> Told {
+        Told {
+            config: self.config.clone(),
+            facts: self.facts.clone(),
+            prefs: self.prefs.clone(),
         }
     }
 
@@ -176,7 +246,6 @@ impl Client {
         if self.progress.store.apply(message)? == MapChange::Nothing {
             return Ok(());
         }
-        self.progress.backoff.reset();
         let Some(netmap) = self.progress.store.netmap().map(Arc::new) else {
             return Ok(());
         };
@@ -185,13 +254,18 @@ impl Client {
             .logged_in(&netmap.own, &self.progress.user.0, &self.progress.user.1);
         self.save(changes).await;
         let authorized = netmap.own.machine_authorized;
+        let expired = netmap.own.is_expired(SystemTime::now());
+        if !expired {
+            self.progress.backoff.reset();
+        }
         self.status.send_modify(|status| {
             status.connected = true;
-            status.login = if authorized {
-                LoginState::Running
-            } else {
-                LoginState::NeedsApproval
-            };
+            match (expired, authorized) {
+                // What follows tells why.
+                (true, _) => {}
+                (false, true) => status.login = LoginState::Running,
+                (false, false) => status.login = LoginState::NeedsApproval,
+            }
             if status.netmap.as_ref() != Some(&netmap) {
                 status.netmap = Some(netmap);
             }
@@ -216,55 +290,18 @@ impl Client {
             keep_alive: true,
             node_key: self.identity.node.public.into(),
             stream: true,
-            hostinfo: Some(hostinfo(&self.config)),
+            hostinfo: Some(hostinfo(&self.config, &self.prefs.borrow())),
             ..with_facts(MapRequest::default(), facts)
         }
     }
 }
 
 /// Some servers replace what they know by whatever a map request carries, so every one carries all of it.
-fn with_facts(request: MapRequest, facts: &NodeFacts) -> MapRequest {
+pub(super) fn with_facts(request: MapRequest, facts: &NodeFacts) -> MapRequest {
     MapRequest {
         disco_key: isthmus_tailnet_wire::keys::DiscoKey::from_bytes(*facts.disco.as_bytes()),
         endpoints: facts.endpoints.iter().copied().collect(),
         endpoint_types: facts.endpoints.iter().map(|_| LOCAL_ENDPOINT).collect(),
         ..request
-    }
-}
-
-/// Tells control when the facts change, beside an open stream. Ends when it is dropped.
-struct Updates(JoinHandle<()>);
-
-impl Updates {
-    fn start(requester: Requester, request: MapRequest, mut facts: watch::Receiver<NodeFacts>) -> Self {
-        Self(tokio::spawn(async move {
-            let mut backoff = Backoff::default();
-            while facts.changed().await.is_ok() {
-                let update = MapRequest {
-                    stream: false,
-                    omit_peers: true,
-                    keep_alive: false,
-                    ..request.clone()
-                };
-                let update = with_facts(update, &facts.borrow_and_update().clone());
-                match requester
-                    .tell("tell control the node's endpoints", MAP_PATH, &update)
-                    .await
-                {
-                    Ok(()) => backoff.reset(),
-                    Err(error) => {
-                        tracing::warn!(%error, "control does not know the node's new endpoints yet");
-                        tokio::time::sleep(backoff.after_failure(rand::random(), error.retry_after())).await;
-                        facts.mark_changed();
-                    }
-                }
-            }
-        }))
-    }
-}
-
-impl Drop for Updates {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }

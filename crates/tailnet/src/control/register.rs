@@ -7,6 +7,7 @@ use super::error::ControlError;
 use super::hostinfo::hostinfo;
 use super::session::Requester;
 use super::{CAPABILITY_VERSION, ClientConfig};
+use crate::node::NodePrefs;
 use crate::state::Identity;
 
 /// What control said to a registration.
@@ -31,6 +32,7 @@ pub(crate) async fn register(
     requester: &Requester,
     config: &ClientConfig,
     identity: &Identity,
+    prefs: &NodePrefs,
     with_key: bool,
 ) -> Result<Registration, ControlError> {
     let auth_key = config.auth_key.as_ref().filter(|_| with_key);
@@ -42,7 +44,7 @@ pub(crate) async fn register(
         auth: auth_key.map(|key| RegisterAuth {
             auth_key: SecretText::from(key.expose()),
         }),
-        hostinfo: Some(hostinfo(config)),
+        hostinfo: Some(hostinfo(config, prefs)),
         ephemeral: config.ephemeral,
         ..RegisterRequest::default()
     };

@@ -11,6 +11,9 @@ const MAX_DATAGRAMS: usize = 256;
 /// Events kept for a slow listener.
 const MAX_EVENTS: usize = 256;
 
+/// Packets for the node itself that are kept.
+const MAX_CONSUMED: usize = 16;
+
 /// The receiving ends. What a listener does not take in time is dropped and counted.
 #[derive(Debug)]
 pub struct Hooks {
@@ -18,6 +21,8 @@ pub struct Hooks {
     pub datagrams: mpsc::Receiver<Datagram>,
     /// What happened to peers.
     pub events: mpsc::Receiver<PeerEvent>,
+    /// Inner packets of peers that are for the node itself and not for its machine.
+    pub consumed: mpsc::Receiver<Box<[u8]>>,
 }
 
 /// A datagram from the node's UDP socket.
@@ -57,17 +62,31 @@ pub enum PeerEvent {
 pub(super) struct HookSenders {
     pub(super) datagrams: mpsc::Sender<Datagram>,
     pub(super) events: mpsc::Sender<PeerEvent>,
+    consumed: mpsc::Sender<Box<[u8]>>,
+}
+
+impl HookSenders {
+    /// Hands a packet to the node itself; nothing happens when many wait already.
+    pub(super) fn hand_over(&self, packet: &[u8]) {
+        let _ = self.consumed.try_send(packet.into());
+    }
 }
 
 impl Hooks {
     pub(super) fn channels() -> (HookSenders, Self) {
         let (datagrams, datagram_receiver) = mpsc::channel(MAX_DATAGRAMS);
         let (events, event_receiver) = mpsc::channel(MAX_EVENTS);
+        let (consumed, consumed_receiver) = mpsc::channel(MAX_CONSUMED);
         (
-            HookSenders { datagrams, events },
+            HookSenders {
+                datagrams,
+                events,
+                consumed,
+            },
             Self {
                 datagrams: datagram_receiver,
                 events: event_receiver,
+                consumed: consumed_receiver,
             },
         )
     }

@@ -93,7 +93,7 @@ impl Ingress<'_> {
         if opened.authentic > 0 && entry.peer.has_waiting() && session.is_ready() {
             self.outbox.send_waiting(self.shared, entry, now);
         }
-        let mut judge = InboundJudge::new(tables, entry, now);
+        let mut judge = InboundJudge::new(&self.shared.hooks, tables, entry, now);
         let packets = self.opened.iter().map(|range| &batch[range.clone()]);
         let passed: Vec<&[u8]> = packets.filter(|packet| judge.passes(packet)).collect();
         add(&self.shared.counters.inbound_refused, self.opened.len() - passed.len());

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use isthmus_tailnet_core::filter::{Verdict, protocol};
 
+use super::hooks::HookSenders;
 use super::tables::{Entry, Tables};
 
 /// Source and destination of an IP packet.
@@ -26,6 +27,7 @@ pub(super) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
 
 /// Judges incoming packets of one peer, remembering the last verdict.
 pub(super) struct InboundJudge<'a> {
+    hooks: &'a HookSenders,
     tables: &'a Tables,
     entry: &'a Entry,
     now: Instant,
@@ -33,8 +35,9 @@ pub(super) struct InboundJudge<'a> {
 }
 
 impl<'a> InboundJudge<'a> {
-    pub(super) fn new(tables: &'a Tables, entry: &'a Entry, now: Instant) -> Self {
+    pub(super) fn new(hooks: &'a HookSenders, tables: &'a Tables, entry: &'a Entry, now: Instant) -> Self {
         Self {
+            hooks,
             tables,
             entry,
             now,
@@ -62,8 +65,17 @@ impl<'a> InboundJudge<'a> {
         if !self.entry.sources.contains(source) || !self.tables.own.contains(destination) {
             return false;
         }
-        let filter = self.tables.filter.as_ref();
-        filter.is_none_or(|filter| filter.inbound(&self.entry.peer.key, packet, self.now) == Verdict::Accept)
+        let Some(filter) = self.tables.filter.as_ref() else {
+            return true;
+        };
+        match filter.inbound(&self.entry.peer.key, packet, self.now) {
+            Verdict::Accept => true,
+            Verdict::Consume => {
+                self.hooks.hand_over(packet);
+                false
+            }
+            Verdict::Drop(_) => false,
+        }
     }
 }
 

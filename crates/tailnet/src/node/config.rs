@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use isthmus_runtime::Secret;
 use rustls_pki_types::CertificateDer;
 
@@ -28,6 +29,8 @@ pub struct NodeConfig {
     pub state: Arc<dyn StateStore>,
     /// Use subnet routes of peers.
     pub accept_routes: bool,
+    /// Offer to carry packets for these prefixes; see [`NodePrefs::advertise_routes`](super::NodePrefs).
+    pub advertise_routes: Vec<IpNet>,
     /// Install routes to peers in the main routing table, as a laptop wants it. Off, the TUN device only gets its addresses, and whoever
     /// runs the node routes.
     pub install_routes: bool,
@@ -70,6 +73,7 @@ impl NodeConfig {
             tun: TunConfig::default(),
             state,
             accept_routes: false,
+            advertise_routes: Vec::new(),
             install_routes: false,
             extra_ca: Vec::new(),
         }

@@ -34,3 +34,22 @@ fn switch_keeps_every_position() {
         assert_eq!(switch.get(), offloads);
     }
 }
+
+#[test]
+fn attributes_of_control_switch_offloads_off_and_never_on() {
+    let attributes = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(Offloads::ALL.obeying(&attributes(&["https", "funnel"])), Offloads::ALL);
+    for (name, switch) in [
+        ("disable-udp-gso", (|o| o.udp_gso) as fn(Offloads) -> bool),
+        ("disable-udp-gro", |o| o.udp_gro),
+        ("disable-tun-tcp-gro", |o| o.tun_tcp_gro),
+        ("disable-tun-udp-gro", |o| o.tun_udp_gro),
+        ("never-gso-equal-tail", |o| o.gso_equal_tail),
+    ] {
+        assert!(
+            switch(Offloads::ALL) && !switch(Offloads::ALL.obeying(&attributes(&[name]))),
+            "{name}"
+        );
+    }
+    assert_eq!(Offloads::NONE.obeying(&[]), Offloads::NONE);
+}

@@ -7,7 +7,7 @@ use isthmus_tailnet_core::key::NodeKey;
 
 use super::{Flow, InboundJudge, outbound};
 use crate::dataplane::tables::Tables;
-use crate::dataplane::{PeerConfig, Snapshot};
+use crate::dataplane::{Hooks, PeerConfig, Snapshot};
 
 /// Refuses everything to port 22 and counts how often it is asked.
 #[derive(Default)]
@@ -52,7 +52,8 @@ const OWN: [u8; 4] = [10, 0, 0, 1];
 const OTHER: [u8; 4] = [10, 0, 0, 3];
 
 fn passes(tables: &Tables, packet: &[u8]) -> bool {
-    InboundJudge::new(tables, &tables.entries[0], Instant::now()).passes(packet)
+    let (hooks, _receivers) = Hooks::channels();
+    InboundJudge::new(&hooks, tables, &tables.entries[0], Instant::now()).passes(packet)
 }
 
 #[test]
@@ -81,7 +82,8 @@ fn outgoing_packet_needs_an_own_source_and_a_peer() {
 fn filter_is_asked_once_for_a_run_of_one_flow() {
     let filter = Arc::new(NoSsh::default());
     let tables = tables(Some(Arc::clone(&filter) as Arc<dyn PacketFilter>));
-    let mut judge = InboundJudge::new(&tables, &tables.entries[0], Instant::now());
+    let (hooks, _receivers) = Hooks::channels();
+    let mut judge = InboundJudge::new(&hooks, &tables, &tables.entries[0], Instant::now());
     let verdicts: Vec<bool> = [(80, 0x10), (80, 0x18), (22, 0x10), (22, 0x10), (80, 0x10), (80, 0x02)]
         .map(|(port, flags)| judge.passes(&tcp(PEER, OWN, port, flags)))
         .into();
@@ -109,4 +111,23 @@ fn packet_is_dropped_when_it_is_no_ip_packet() {
         assert!(!passes(&tables, packet));
         assert!(outbound(&tables, packet, Instant::now()).is_none());
     }
+}
+
+#[test]
+fn packet_for_the_node_itself_is_handed_over_and_does_not_pass() {
+    struct Consumes;
+    impl PacketFilter for Consumes {
+        fn inbound(&self, _: &NodeKey, _: &[u8], _: Instant) -> Verdict {
+            Verdict::Consume
+        }
+        fn outbound(&self, _: &[u8], _: Instant) -> Verdict {
+            Verdict::Accept
+        }
+    }
+    let tables = tables(Some(Arc::new(Consumes)));
+    let (hooks, mut receivers) = Hooks::channels();
+    let packet = tcp(PEER, OWN, 80, 2);
+    let mut judge = InboundJudge::new(&hooks, &tables, &tables.entries[0], Instant::now());
+    assert!(!judge.passes(&packet));
+    assert_eq!(receivers.consumed.try_recv().unwrap()[..], packet[..]);
 }

@@ -9,6 +9,8 @@ fn own(tags: &[&str]) -> OwnNode {
         stable_id: "n7".to_owned(),
         name: "web.tail.internal.".to_owned(),
         addresses: vec![],
+        allowed: vec![],
+        expired: false,
         key: NodeKey::from_bytes([1; 32]),
         key_expires: None,
         machine_authorized: true,

@@ -1,0 +1,146 @@
+//! Relays: servers that pass datagrams between nodes that have no direct path.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use isthmus_tailnet_wire::control as wire;
+
+/// The number of a relay region.
+pub type RegionId = u16;
+
+/// The port of a relay that names none.
+const RELAY_PORT: u16 = 443;
+/// The port of STUN that names none.
+const STUN_PORT: u16 = 3478;
+/// What a relay's certificate is called when its hash is pinned.
+const PIN: &str = "sha256-raw:";
+
+/// A region: relays that pass datagrams among themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Region {
+    /// For people.
+    pub name: String,
+    /// Whether it may be a node's home.
+    pub may_be_home: bool,
+    /// The relays, in the order in which to try them.
+    pub relays: Vec<Relay>,
+}
+
+/// A relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relay {
+    /// The name to dial when there are no addresses.
+    pub host: String,
+    /// The addresses to dial.
+    pub addresses: Vec<IpAddr>,
+    /// TCP port of the relay.
+    pub port: u16,
+    /// UDP port of STUN; nothing for none.
+    pub stun: Option<u16>,
+    /// How its certificate is checked.
+    pub check: CertificateCheck,
+}
+
+/// How a relay's certificate is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateCheck {
+    /// An authority vouches for this name.
+    Name(String),
+    /// It is the certificate with this SHA-256 hash, whoever made it.
+    Pinned([u8; 32]),
+    /// Not at all: control says so, for tests.
+    Nothing,
+}
+
+/// The regions that can be used: those with a valid number and a relay that speaks DERP.
+pub(super) fn regions(map: wire::DerpMap) -> BTreeMap<RegionId, Region> {
+    let regions = map.regions.into_values().filter_map(|region| {
+        let id = RegionId::try_from(region.region_id).ok().filter(|id| *id != 0)?;
+        let relays: Vec<Relay> = region.nodes.into_iter().filter_map(relay).collect();
+        let may_be_home = !region.avoid && !region.no_measure_no_home;
+        let region = Region {
+            name: region.region_name,
+            may_be_home,
+            relays,
+        };
+        (!region.relays.is_empty()).then_some((id, region))
+    });
+    regions.collect()
+}
+
+fn relay(node: wire::DerpNode) -> Option<Relay> {
+    if node.stun_only {
+        return None;
+    }
+    let check = match node.cert_name.strip_prefix(PIN) {
+        Some(digits) => CertificateCheck::Pinned(hash(digits)?),
+        None if node.insecure_for_tests => CertificateCheck::Nothing,
+        None if node.cert_name.is_empty() => CertificateCheck::Name(node.host_name.clone()),
+        None => CertificateCheck::Name(node.cert_name),
+    };
+    let addresses = [&node.ipv4, &node.ipv6]
+        .into_iter()
+        .filter_map(|text| text.parse().ok());
+    Some(Relay {
+        addresses: addresses.collect(),
+        host: node.host_name,
+        port: if node.derp_port == 0 {
+            RELAY_PORT
+        } else {
+            node.derp_port
+        },
+        stun: match node.stun_port {
+            0 => Some(STUN_PORT),
+            port => u16::try_from(port).ok(),
+        },
+        check,
+    })
+}
+
+/// A hash in hexadecimal. One that is not understood makes the relay unusable: it must not be dialled unchecked.
+fn hash(digits: &str) -> Option<[u8; 32]> {
+    let mut hash = [0; 32];
+    if digits.len() != 64 || !digits.is_ascii() {
+        return None;
+    }
+    for (byte, at) in hash.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(&digits[at..at + 2], 16).ok()?;
+    }
+    Some(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(node: serde_json::Value) -> BTreeMap<RegionId, Region> {
+        let map = json!({"Regions": {"7": {"RegionID": 7, "RegionCode": "x", "RegionName": "X", "Nodes": [node]}}});
+        regions(serde_json::from_value(map).expect("test documents are valid"))
+    }
+
+    #[test]
+    fn ports_and_checks_have_their_defaults() {
+        let regions = read(
+            json!({"Name": "7a", "RegionID": 7, "HostName": "relay.example", "IPv4": "192.0.2.1", "IPv6": "none"}),
+        );
+        let relay = &regions[&7].relays[0];
+        assert_eq!((relay.port, relay.stun), (443, Some(3478)));
+        assert_eq!(relay.addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(relay.check, CertificateCheck::Name("relay.example".into()));
+    }
+
+    #[test]
+    fn pin_is_read_and_a_pin_that_is_none_makes_the_relay_unusable() {
+        let with = |name: String| {
+            read(json!({"Name": "7a", "RegionID": 7, "HostName": "r", "CertName": name, "STUNPort": -1}))
+        };
+        let regions = with(format!("sha256-raw:{}", "ab".repeat(32)));
+        assert_eq!(regions[&7].relays[0].check, CertificateCheck::Pinned([0xab; 32]));
+        assert_eq!(regions[&7].relays[0].stun, None);
+        for bad in ["", "ab", "zz".repeat(32).as_str(), "ä".repeat(32).as_str()] {
+            assert!(with(format!("sha256-raw:{bad}")).is_empty(), "{bad}");
+        }
+    }
+}
