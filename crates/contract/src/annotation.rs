@@ -23,11 +23,15 @@ pub const PROXY_CLASS: &str = "tailscale.com/proxy-class";
 
 /// Lets the deletion of the object finish although its device could not be removed from the tailnet, when `true`.
 pub const ABANDON: &str = "isthmus.dev/abandon";
+/// On a user's object whose device cannot be removed: since when the tailnet has refused the operator's credentials, as
+/// RFC 3339.
+pub const REFUSED_SINCE: &str = "isthmus.dev/credentials-refused-since";
 /// What an egress Service looked like before the operator pointed it at a proxy, as JSON; removed when it is restored.
 pub const ORIGINAL_SPEC: &str = "isthmus.dev/original-spec";
 /// On a proxy's Secret: the id of the auth key that its config holds, so that an unused key can be revoked.
 pub const AUTH_KEY_ID: &str = "isthmus.dev/auth-key-id";
-/// On a proxy's Secret: when that auth key ends, in seconds since 1970.
+/// On a proxy's Secret: when the last auth key that was made for it ends, in seconds since 1970. It stays when the key has
+/// done its work, so that another one is not made too soon.
 pub const AUTH_KEY_EXPIRY: &str = "isthmus.dev/auth-key-expiry";
 /// On a proxy's Secret: the tags that auth key gives, comma-separated and sorted.
 pub const AUTH_KEY_TAGS: &str = "isthmus.dev/auth-key-tags";

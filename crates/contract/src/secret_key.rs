@@ -21,6 +21,9 @@ pub const CAPABILITY_VERSION: &str = "tailscale_capver";
 /// The auth key that did not work, or empty: the proxy asks for another one.
 pub const REISSUE_AUTH_KEY: &str = "reissue_authkey";
 
+/// The public half of the node's machine key, `mkey:…`. Written before the first registration, so that a device whose
+/// proxy died before it could tell its id is found by it.
+pub const MACHINE_PUBLIC_KEY: &str = "isthmus_machinekey_public";
 /// The node's machine key, `privkey:…`.
 pub const MACHINE_KEY: &str = "_machinekey";
 /// Name of the key that holds the profile in use.

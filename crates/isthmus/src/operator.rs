@@ -28,12 +28,18 @@ pub(crate) struct Arguments {
     /// URL of the control server, with an IP address as its host
     #[arg(long, env = "OPERATOR_LOGIN_SERVER")]
     login_server: String,
-    /// File with the id of the OAuth client
+    /// URL of the management API, with an IP address as its host; the control server's by default
+    #[arg(long, env = "OPERATOR_API_URL")]
+    api_url: Option<String>,
+    /// File with the id of the OAuth client; read again for every request
     #[arg(long, env = "CLIENT_ID_FILE")]
-    client_id_file: PathBuf,
-    /// File with the secret of the OAuth client
+    client_id_file: Option<String>,
+    /// File with the secret of the OAuth client; read again for every request
     #[arg(long, env = "CLIENT_SECRET_FILE")]
-    client_secret_file: PathBuf,
+    client_secret_file: Option<String>,
+    /// File with an API key to use instead of an OAuth client; read again for every request
+    #[arg(long, env = "OPERATOR_API_KEY_FILE")]
+    api_key_file: Option<String>,
     /// Image of the proxies
     #[arg(long, env = "PROXY_IMAGE")]
     proxy_image: String,
@@ -91,7 +97,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
 fn config(arguments: Arguments) -> Result<isthmus_operator::Config> {
     let login_server = arguments.login_server.trim_end_matches('/').to_owned();
     Ok(isthmus_operator::Config {
-        tailnet: tailnet_client(&arguments, &login_server)?,
+        tailnet: tailnet_client(
+            &arguments,
+            non_empty(arguments.api_url.clone()).as_ref().unwrap_or(&login_server),
+        )?,
         listen: arguments.listen,
         instance: arguments.pod_name.clone(),
         settings: settings(arguments, login_server)?,
@@ -104,15 +113,27 @@ fn tailnet_client(arguments: &Arguments, base_url: &str) -> Result<tailnet::Clie
     });
     let config = tailnet::Config {
         base_url: base_url.to_owned(),
-        credentials: tailnet::Credentials::Files {
-            client_id: arguments.client_id_file.clone(),
-            client_secret: arguments.client_secret_file.clone(),
-        },
+        credentials: credentials(arguments)?,
         user_agent: concat!("isthmus-operator/", env!("CARGO_PKG_VERSION")).to_owned(),
         timeout: TAILNET_TIMEOUT,
         tls: tailnet::client_config(authorities.transpose()?.as_deref())?,
     };
     Ok(tailnet::Client::new(config)?)
+}
+
+fn credentials(arguments: &Arguments) -> Result<tailnet::Credentials> {
+    let path = |argument: &Option<String>| non_empty(argument.clone()).map(PathBuf::from);
+    if let Some(path) = path(&arguments.api_key_file) {
+        return Ok(tailnet::Credentials::ApiKeyFile(path));
+    }
+    let client = path(&arguments.client_id_file).zip(path(&arguments.client_secret_file));
+    let (client_id, client_secret) = client.context(
+        "no credentials for the tailnet: set CLIENT_ID_FILE and CLIENT_SECRET_FILE, or OPERATOR_API_KEY_FILE",
+    )?;
+    Ok(tailnet::Credentials::Files {
+        client_id,
+        client_secret,
+    })
 }
 
 fn settings(arguments: Arguments, login_server: String) -> Result<Settings> {

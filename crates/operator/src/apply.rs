@@ -74,18 +74,30 @@ impl Writer {
 
     /// Deletes an object of a proxy, exactly the one observed. Gone is fine.
     pub(crate) async fn delete_child(&self, child: &Child) -> Result<(), Error> {
+        // The Pod of a StatefulSet is waited for by itself.
+        self.delete_with(child, PropagationPolicy::Background).await
+    }
+
+    /// Deletes an object of a proxy, exactly the one observed, and leaves what it owns to its successor. Gone is fine.
+    pub(crate) async fn orphan_child(&self, child: &Child) -> Result<(), Error> {
+        self.delete_with(child, PropagationPolicy::Orphan).await
+    }
+
+    async fn delete_with(&self, child: &Child, policy: PropagationPolicy) -> Result<(), Error> {
         match child {
-            Child::HeadlessService(object) | Child::MetricsService(object) => self.delete::<Service>(object).await,
-            Child::Secret(object) => self.delete::<Secret>(object).await,
-            Child::ServiceAccount(object) => self.delete::<ServiceAccount>(object).await,
-            Child::Role(object) => self.delete::<Role>(object).await,
-            Child::RoleBinding(object) => self.delete::<RoleBinding>(object).await,
-            Child::StatefulSet(object) => self.delete::<StatefulSet>(object).await,
-            Child::ServiceMonitor(object) => self.delete::<ServiceMonitor>(object).await,
+            Child::HeadlessService(object) | Child::MetricsService(object) => {
+                self.delete::<Service>(object, policy).await
+            }
+            Child::Secret(object) => self.delete::<Secret>(object, policy).await,
+            Child::ServiceAccount(object) => self.delete::<ServiceAccount>(object, policy).await,
+            Child::Role(object) => self.delete::<Role>(object, policy).await,
+            Child::RoleBinding(object) => self.delete::<RoleBinding>(object, policy).await,
+            Child::StatefulSet(object) => self.delete::<StatefulSet>(object, policy).await,
+            Child::ServiceMonitor(object) => self.delete::<ServiceMonitor>(object, policy).await,
         }
     }
 
-    async fn delete<K>(&self, object: &K) -> Result<(), Error>
+    async fn delete<K>(&self, object: &K, policy: PropagationPolicy) -> Result<(), Error>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
@@ -96,8 +108,7 @@ impl Writer {
                 uid: object.uid(),
                 resource_version: None,
             }),
-            // The Pod of a StatefulSet is waited for by itself.
-            propagation_policy: Some(PropagationPolicy::Background),
+            propagation_policy: Some(policy),
             ..DeleteParams::default()
         };
         match api.delete(&name, &parameters).await {
@@ -128,8 +139,9 @@ impl Writer {
         }
     }
 
-    /// Changes the spec of a user's Service: the only write to a user's object that is no server-side apply.
-    pub(crate) async fn patch_user_spec(&self, service: &Service, patch: &SpecPatch) -> Result<Service, Error> {
+    /// Changes the spec or an annotation of a user's Service: the only write to a user's object that is no server-side
+    /// apply.
+    pub(crate) async fn patch_service(&self, service: &Service, patch: &SpecPatch) -> Result<Service, Error> {
         let parameters = PatchParams {
             field_manager: Some(SERVICE_PROXY.to_owned()),
             ..PatchParams::default()
@@ -142,7 +154,7 @@ impl Writer {
             tracing::info!(error = %cause, service = name, "restoring without addresses and ports of before");
             result = services.patch(&name, &parameters, &Patch::Merge(fallback)).await;
         }
-        result.map_err(|cause| Error::kubernetes(format!("change the spec of Service {name}"), cause))
+        result.map_err(|cause| Error::kubernetes(format!("change Service {name}"), cause))
     }
 
     /// Writes what is ours of the status of a user's Service; what `status` leaves out goes away. Gone is fine.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use k8s_openapi::api::core::v1::Service;
@@ -15,21 +15,31 @@ pub(crate) struct Changes(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    /// Namespace and name.
-    waiting: Mutex<BTreeSet<(String, String)>>,
+    /// Not taken yet.
+    waiting: Mutex<BTreeSet<Key>>,
+    /// Taken, and not begun yet.
+    taken: Mutex<BTreeSet<Key>>,
     added: Notify,
 }
+
+/// Namespace and name.
+type Key = (String, String);
 
 impl Changes {
     /// Puts a Service into the set.
     pub(crate) fn add(&self, service: &ObjectRef<Service>) {
-        let key = (service.namespace.clone().unwrap_or_default(), service.name.clone());
-        self.0
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key);
+        lock(&self.0.waiting).insert(key(service));
         self.0.added.notify_one();
+    }
+
+    /// A look at a Service that was taken begins, or is not needed.
+    pub(crate) fn begun(&self, service: &ObjectRef<Service>) {
+        lock(&self.0.taken).remove(&key(service));
+    }
+
+    /// How many Services wait for a look.
+    pub(crate) fn depth(&self) -> usize {
+        lock(&self.0.waiting).union(&lock(&self.0.taken)).count()
     }
 
     /// Takes a Service out of the set, waiting for one. Meant for one taker.
@@ -38,16 +48,23 @@ impl Changes {
     /// Cancel safe.
     pub(crate) async fn take(&self) -> ObjectRef<Service> {
         loop {
-            let first = self
-                .0
-                .waiting
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop_first();
+            let first = lock(&self.0.waiting).pop_first();
             match first {
-                Some((namespace, name)) => return ObjectRef::new(&name).within(&namespace),
+                Some((namespace, name)) => {
+                    let service = ObjectRef::new(&name).within(&namespace);
+                    lock(&self.0.taken).insert((namespace, name));
+                    return service;
+                }
                 None => self.0.added.notified().await,
             }
         }
     }
+}
+
+fn key(service: &ObjectRef<Service>) -> Key {
+    (service.namespace.clone().unwrap_or_default(), service.name.clone())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

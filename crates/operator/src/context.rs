@@ -10,10 +10,7 @@ use isthmus_operator_core::settings::Settings;
 use k8s_openapi::api::core::v1::Service;
 use kube::{Client, ResourceExt as _};
 
-use crate::{apply::Writer, error::Error, lease::Term, metrics::Metrics, watch::Stores};
-
-/// Credentials refused for this long let a deletion end without the tailnet.
-const HOPELESS_AFTER: Duration = Duration::from_mins(15);
+use crate::{apply::Writer, changes::Changes, error::Error, lease::Term, metrics::Metrics, watch::Stores};
 
 /// What every reconcile shares.
 pub(crate) struct Context {
@@ -33,6 +30,8 @@ pub(crate) struct Context {
     pub(crate) instance: String,
     /// Until when this replica may act.
     pub(crate) term: Term,
+    /// Services that wait to be looked at.
+    pub(crate) changes: Changes,
     /// What is remembered about single Services.
     pub(crate) memory: Memory,
 }
@@ -54,42 +53,53 @@ pub(crate) struct Memory(Mutex<BTreeMap<String, Remembered>>);
 #[derive(Default)]
 struct Remembered {
     failures: u32,
-    refused_since: Option<Instant>,
     written: Option<Service>,
+    /// Whether an object of its proxy was written since this replica leads.
+    touched: bool,
+    /// When its condition was written last.
+    told: Option<Instant>,
 }
 
 impl Remembered {
     const fn is_blank(&self) -> bool {
-        self.failures == 0 && self.refused_since.is_none() && self.written.is_none()
+        self.failures == 0 && self.written.is_none() && !self.touched && self.told.is_none()
     }
 }
 
 impl Memory {
     /// Notes how a reconcile ended and says how many have failed in a row before it.
-    pub(crate) fn note(&self, uid: &str, failed: bool, refused: bool, now: Instant) -> u32 {
+    pub(crate) fn note(&self, uid: &str, failed: bool) -> u32 {
         let before = self.with(uid, |memory| {
-            memory.refused_since = if refused {
-                memory.refused_since.or(Some(now))
-            } else {
-                None
-            };
             let before = memory.failures;
             memory.failures = if failed { before.saturating_add(1) } else { 0 };
             before
         });
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|_, memory| !memory.is_blank());
+        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if memory.get(uid).is_some_and(Remembered::is_blank) {
+            memory.remove(uid);
+        }
         before
     }
 
-    /// Whether credentials have been refused for so long that waiting makes no sense.
-    pub(crate) fn is_hopeless(&self, uid: &str, now: Instant) -> bool {
+    /// Remembers that an object of its proxy was written: from now on the caches may lag behind our own writes.
+    pub(crate) fn touched(&self, uid: &str) {
+        self.with(uid, |memory| memory.touched = true);
+    }
+
+    /// Whether the caches may lag behind what this replica wrote for the Service.
+    pub(crate) fn may_lag(&self, uid: &str) -> bool {
+        self.with(uid, |memory| memory.touched)
+    }
+
+    /// Remembers that its condition was written at `now`.
+    pub(crate) fn told(&self, uid: &str, now: Instant) {
+        self.with(uid, |memory| memory.told = Some(now));
+    }
+
+    /// How long its condition has stood.
+    pub(crate) fn stood(&self, uid: &str, now: Instant) -> Option<Duration> {
         self.with(uid, |memory| {
-            memory
-                .refused_since
-                .is_some_and(|since| now.duration_since(since) >= HOPELESS_AFTER)
+            memory.told.map(|told| now.saturating_duration_since(told))
         })
     }
 

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use isthmus_contract::label;
-use isthmus_operator_core::service_proxy::{Children, Input};
+use isthmus_contract::{
+    label,
+    name::{metrics_name, secret_name},
+};
+use isthmus_operator_core::service_proxy::{Children, Input, usual_name};
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
@@ -13,32 +16,61 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
     jiff::Timestamp,
 };
-use kube::{Api, Client, Resource, ResourceExt as _, api::ListParams, runtime::reflector::Store};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    api::ListParams,
+    runtime::reflector::{ObjectRef, Store},
+};
 use serde::de::DeserializeOwned;
 
 use crate::{context::Context, error::Error};
 
 /// What the caches know about `service`.
 pub(crate) fn cached(service: Service, context: &Context) -> Input {
-    let stores = &context.stores;
+    let (stores, namespace) = (&context.stores, context.settings.namespace.as_str());
     let metadata = service.metadata.clone();
     let mine = |object: &ObjectMeta| belongs(object, &metadata);
     let metrics_of_mine = |object: &ObjectMeta| is_for_metrics(object, &metadata);
+    let usual = usual_name(&service);
+    let (of_pod, of_metrics) = (secret_name(&usual, 0), metrics_name(&usual));
     let children = Children {
-        headless_service: find(&stores.headless_services, &mine),
-        secret: find(&stores.secrets, &mine),
-        service_account: find(&stores.service_accounts, &mine),
-        role: find(&stores.roles, &mine),
-        role_binding: find(&stores.role_bindings, &mine),
-        stateful_set: find(&stores.stateful_sets, &mine).map(Box::new),
-        pod: find(&stores.pods, &mine),
-        metrics_service: find(&stores.headless_services, &metrics_of_mine).map(Box::new),
-        service_monitor: find(stores.classes.service_monitors(), &metrics_of_mine).map(Box::new),
+        headless_service: find(&stores.headless_services, namespace, &usual, &mine),
+        secret: find(&stores.secrets, namespace, &of_pod, &mine),
+        service_account: find(&stores.service_accounts, namespace, &usual, &mine),
+        role: find(&stores.roles, namespace, &usual, &mine),
+        role_binding: find(&stores.role_bindings, namespace, &usual, &mine),
+        stateful_set: find(&stores.stateful_sets, namespace, &usual, &mine).map(Box::new),
+        pod: find(&stores.pods, namespace, &of_pod, &mine),
+        metrics_service: find(&stores.headless_services, namespace, &of_metrics, &metrics_of_mine).map(Box::new),
+        service_monitor: find(
+            stores.classes.service_monitors(),
+            namespace,
+            &of_metrics,
+            &metrics_of_mine,
+        )
+        .map(Box::new),
     };
-    let taken_names = others(&stores.headless_services, &mine)
-        .chain(others(&stores.stateful_sets, &mine))
-        .collect();
+    let taken_names = if children.existing_name().is_some() {
+        BTreeSet::new()
+    } else {
+        others(&stores.headless_services, &mine)
+            .chain(others(&stores.stateful_sets, &mine))
+            .collect()
+    };
     input(service, children, taken_names, context)
+}
+
+/// What the API server itself says about the Secret, and the caches about the rest. For making keys.
+pub(crate) async fn with_live_secret(cached: Input, context: &Context) -> Result<Input, Error> {
+    let selector = selector(cached.service_name(), cached.service_namespace());
+    let secret = first::<Secret>(&context.client, &context.settings.namespace, &selector).await?;
+    Ok(Input {
+        children: Children {
+            secret,
+            ..cached.children
+        },
+        ..cached
+    })
 }
 
 /// What the API server itself says about `service`. For what cannot be undone: making keys, removing things.
@@ -106,10 +138,16 @@ fn selector(name: &str, namespace: &str) -> String {
     )
 }
 
-fn find<K>(store: &Store<K>, mine: &dyn Fn(&ObjectMeta) -> bool) -> Option<K>
+/// The object under its usual name, which is found at once, or else any that is `mine`: objects made by others are
+/// adopted.
+fn find<K>(store: &Store<K>, namespace: &str, usual: &str, mine: &dyn Fn(&ObjectMeta) -> bool) -> Option<K>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
+    let usual = store.get(&ObjectRef::new(usual).within(namespace));
+    if let Some(object) = usual.filter(|object| mine(object.meta())) {
+        return Some(K::clone(&object));
+    }
     let mut found: Vec<_> = store.state().into_iter().filter(|object| mine(object.meta())).collect();
     found.sort_by_key(|object| object.name_any());
     found.first().map(|object| K::clone(object))

@@ -6,6 +6,7 @@
 mod apply;
 mod changes;
 mod context;
+mod devices;
 mod error;
 mod events;
 #[cfg(test)]

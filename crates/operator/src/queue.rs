@@ -3,7 +3,11 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, StreamExt as _, future, stream};
-use kube::runtime::controller::{Action, Config, applier};
+use k8s_openapi::api::core::v1::Service;
+use kube::runtime::{
+    controller::{Action, Config, applier},
+    reflector::ObjectRef,
+};
 
 use crate::{
     changes::Changes,
@@ -19,12 +23,17 @@ const DEBOUNCE: Duration = Duration::from_millis(30);
 /// Looks at every Service that changes, until `end`. Looks under way are finished.
 pub(crate) async fn run(context: Arc<Context>, changes: Changes, end: impl Future<Output = ()> + Send) {
     let store = context.stores.services.clone();
-    let interesting = context.clone();
+    let (looked_up, all) = (context.clone(), changes.clone());
+    let needs_a_look = move |service: &ObjectRef<Service>| {
+        let found = looked_up.stores.services.get(service);
+        let needed = found.is_some_and(|service| is_of_interest(&service, &looked_up.settings));
+        if !needed {
+            all.begun(service);
+        }
+        future::ready(needed)
+    };
     let changes = stream::unfold(changes, |changes| async { Some((changes.take().await, changes)) })
-        .filter(move |service| {
-            let service = interesting.stores.services.get(service);
-            future::ready(service.is_some_and(|service| is_of_interest(&service, &interesting.settings)))
-        })
+        .filter(needs_a_look)
         .take_until(end)
         .map(Ok::<_, Infallible>);
     let config = Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);

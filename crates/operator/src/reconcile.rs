@@ -5,10 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use isthmus_contract::{annotation, device_config::AuthKey};
+use isthmus_contract::{annotation, condition::ProxyReason, device_config::AuthKey};
 use isthmus_operator_core::{
     service_proxy::{
-        self, Action, AuthKeyWanted, ControlProblem, Input, MintedKey, Plan, concerns, plan, ready_condition, tag_list,
+        self, Action, AuthKeyWanted, ControlProblem, Input, MintedKey, OwnStatus, Plan, concerns, plan,
+        ready_condition, tag_list,
     },
     settings::Settings,
 };
@@ -19,29 +20,34 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
-use kube::{ResourceExt as _, runtime::controller};
+use kube::{
+    ResourceExt as _,
+    runtime::{controller, reflector::ObjectRef},
+};
 
 use crate::{
     context::Context,
+    devices,
     error::{Class, Error},
     events, gather,
 };
 
 /// How often a Service is looked at although nothing happened.
 const RESYNC: Duration = Duration::from_mins(10);
+/// How long a condition that says what is waited for stands at least.
+const STEP: Duration = Duration::from_secs(5);
 /// Times a plan is made in one look: with a key it is made anew.
 const ROUNDS: usize = 3;
 
 /// Brings everything that belongs to `cached` to where it should be.
 pub(crate) async fn reconcile(cached: Arc<Service>, context: Arc<Context>) -> Result<controller::Action, Error> {
     let started = Instant::now();
+    context.changes.begun(&ObjectRef::from_obj(&*cached));
     let uid = cached.uid().unwrap_or_default();
     let result = Box::pin(look(&cached, &context)).await;
     let class = result.as_ref().err().map(Error::class);
-    let outcome = class.map_or("ok", Class::label);
-    context.metrics.reconciled(outcome, started.elapsed().as_secs_f64());
-    let refused = class == Some(Class::Tailnet(tailnet::Class::Credentials));
-    let failures = context.memory.note(&uid, class.is_some(), refused, Instant::now());
+    context.metrics.reconciled(class.map(Class::label), started.elapsed());
+    let failures = context.memory.note(&uid, class.is_some());
     match result {
         Ok(again) => Ok(controller::Action::requeue(again.unwrap_or(RESYNC))),
         Err(error) => {
@@ -56,26 +62,23 @@ async fn look(cached: &Service, context: &Context) -> Result<Option<Duration>, E
     let service = context.memory.newest(cached);
     let mut input = gather::cached(service, context);
     let first = plan(&input, &context.settings);
+    let makes_a_key = |action: &Action| matches!(action, Action::MintAuthKey(_));
     if first.actions.iter().any(is_final) {
         input = gather::live(&input.service, context).await?;
-    }
-    if context.memory.is_hopeless(input.service_uid(), Instant::now()) {
-        let message = "the tailnet has refused the operator's credentials for 15 minutes".to_owned();
-        input.problem = Some(ControlProblem {
-            message,
-            hopeless: true,
-        });
+    } else if first.actions.iter().any(makes_a_key) && context.memory.may_lag(input.service_uid()) {
+        input = gather::with_live_secret(input, context).await?;
     }
     let existing = input.service.status.clone();
-    let acted = act(&mut input, context).await;
+    let mut acted = act(&mut input, context).await;
     if let Err(error) = &acted
         && error.concerns_owner()
-        && !input.problem.as_ref().is_some_and(|problem| problem.hopeless)
     {
-        input.problem = Some(ControlProblem {
-            message: ErrorChain(error).to_string(),
-            hopeless: false,
-        });
+        input.problem = Some(problem(error));
+        if ends_anyway(&input, context) {
+            acted = act(&mut input, context).await;
+        } else {
+            act(&mut input, context).await?;
+        }
     }
     match acted {
         Err(error) if !error.concerns_owner() => Err(error),
@@ -90,16 +93,39 @@ async fn look(cached: &Service, context: &Context) -> Result<Option<Duration>, E
     }
 }
 
+fn problem(error: &Error) -> ControlProblem {
+    let class = error.class();
+    ControlProblem {
+        message: ErrorChain(error).to_string(),
+        of_tailnet: matches!(class, Class::Tailnet(_)),
+        refused: class == Class::Tailnet(tailnet::Class::Credentials),
+    }
+}
+
+/// Whether a deletion whose problem is known by now ends all the same.
+fn ends_anyway(input: &Input, context: &Context) -> bool {
+    let plan = plan(input, &context.settings);
+    plan.actions
+        .iter()
+        .any(|action| matches!(action, Action::ReleaseFinalizer))
+}
+
 /// Whether an action cannot be undone and so must not rest on a cache that lags.
 const fn is_final(action: &Action) -> bool {
     match action {
-        Action::MintAuthKey(_)
-        | Action::RevokeAuthKey(_)
+        Action::RevokeAuthKey(_)
         | Action::DeleteDevice(_)
         | Action::SetDeviceTags { .. }
+        | Action::DeleteDeviceOfMachine(_)
         | Action::Delete(_)
+        | Action::Orphan(_)
         | Action::ReleaseFinalizer => true,
-        Action::HoldFinalizer | Action::PatchSpec(_) | Action::Apply(_) => false,
+        // Two keys for one proxy do no harm: the one that is not stored ends within the hour.
+        Action::MintAuthKey(_)
+        | Action::HoldFinalizer
+        | Action::PatchSpec(_)
+        | Action::NoteRefusal(_)
+        | Action::Apply(_) => false,
     }
 }
 
@@ -137,12 +163,13 @@ async fn perform(action: &Action, input: &mut Input, context: &Context) -> Resul
                 context.memory.forget(input.service_uid());
             }
         }
-        Action::PatchSpec(patch) => {
-            let patched = context.writer.patch_user_spec(&input.service, patch).await?;
+        Action::PatchSpec(patch) | Action::NoteRefusal(patch) => {
+            let patched = context.writer.patch_service(&input.service, patch).await?;
             keep(input, context, patched);
         }
         Action::Apply(child) => {
             tracing::info!(kind = child.kind(), name = ?child.metadata().name, "applying");
+            context.memory.touched(input.service_uid());
             input.children.absorb(context.writer.apply_child(child).await?);
         }
         Action::Delete(child) => {
@@ -150,15 +177,17 @@ async fn perform(action: &Action, input: &mut Input, context: &Context) -> Resul
             context.writer.delete_child(child).await?;
             input.children.lose(child);
         }
+        Action::Orphan(child) => {
+            tracing::info!(kind = child.kind(), name = ?child.metadata().name, "replacing");
+            context.writer.orphan_child(child).await?;
+        }
         Action::MintAuthKey(wanted) => {
             let minted = mint(wanted, context).await;
             input.minted = Some(minted.map_err(|error| about_tags(error, input, &wanted.tags))?);
         }
-        Action::RevokeAuthKey(id) => gone_is_fine(context.tailnet.delete_key(id).await)?,
-        Action::DeleteDevice(id) => {
-            tracing::info!(device = id, "removing a device from the tailnet");
-            gone_is_fine(context.tailnet.delete_device(id).await)?;
-        }
+        Action::RevokeAuthKey(id) => devices::revoke_key(&context.tailnet, id).await?,
+        Action::DeleteDevice(id) => devices::delete(&context.tailnet, id).await?,
+        Action::DeleteDeviceOfMachine(key) => devices::delete_of_machine(&context.tailnet, key).await?,
         Action::SetDeviceTags { device, tags } => {
             tracing::info!(device, tags = tag_list(tags), "changing the tags of a device");
             match context.tailnet.set_device_tags(device, tags).await {
@@ -200,13 +229,6 @@ fn keep(input: &mut Input, context: &Context, written: Service) {
     input.service = written;
 }
 
-fn gone_is_fine(result: Result<(), tailnet::Error>) -> Result<(), tailnet::Error> {
-    match result {
-        Err(error) if error.class() == tailnet::Class::NotFound => Ok(()),
-        other => other,
-    }
-}
-
 async fn mint(wanted: &AuthKeyWanted, context: &Context) -> Result<MintedKey, tailnet::Error> {
     let request = tailnet::AuthKeyRequest {
         tags: wanted.tags.clone(),
@@ -236,17 +258,40 @@ async fn tell(
     let status = plan.status(existing, input.service.metadata.generation, &input.now);
     // A Service whose last finalizer went has no status to clear.
     let is_gone = plan.verdict.is_none() && input.is_deleted();
+    let step = status
+        .as_ref()
+        .and_then(|new| rest_of_a_step(new, existing, input, context));
+    if let Some(rest) = step {
+        return Ok(Some(plan.again_after.map_or(rest, |again| again.min(rest))));
+    }
     if let Some(status) = status.filter(|_| !is_gone) {
         context.check_term()?;
         if let Some(written) = context.writer.apply_status(&input.service, &status).await? {
             keep(input, context, written);
         }
+        context.memory.told(input.service_uid(), Instant::now());
         context.metrics.wrote_condition();
     }
     for note in news(&plan, ready_condition(existing)) {
         events::publish(&context.client, &context.instance, &input.service, &note).await;
     }
     Ok(plan.again_after)
+}
+
+/// How much longer the condition stays as it is, when the new one only names the next thing that is waited for: a proxy
+/// that comes up takes several steps in a second or two.
+fn rest_of_a_step(
+    new: &OwnStatus,
+    existing: Option<&ServiceStatus>,
+    input: &Input,
+    context: &Context,
+) -> Option<Duration> {
+    let pending = |condition: Option<&Condition>| {
+        condition.is_some_and(|condition| condition.reason == ProxyReason::Pending.as_str())
+    };
+    let step = pending(new.condition.as_ref()) && pending(ready_condition(existing));
+    let stood = context.memory.stood(input.service_uid(), Instant::now())?;
+    STEP.checked_sub(stood).filter(|rest| step && !rest.is_zero())
 }
 
 /// What the verdict has to say; notes of the plan were collected while acting.
@@ -269,4 +314,4 @@ pub(crate) fn is_of_interest(service: &Service, settings: &Settings) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

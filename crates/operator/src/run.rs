@@ -13,7 +13,7 @@ use crate::{
     apply::Writer,
     context::{Context, Memory},
     lease::{Candidate, Term, Timing, while_leading},
-    metrics::Metrics,
+    metrics::{self, Metrics},
     proxy_class, queue, sweep,
     watch::Watches,
 };
@@ -66,7 +66,7 @@ pub enum RunError {
 /// # Errors
 /// When the health server cannot start, the cluster's identity cannot be read, or the Lease is lost.
 pub async fn run(client: Client, config: Config, shutdown: Shutdown) -> Result<(), RunError> {
-    let mut registry = Registry::default();
+    let mut registry = Registry::with_prefix(metrics::PREFIX);
     let metrics = Metrics::register(&mut registry);
     let readiness = Readiness::new();
     let mut api_server = Some(readiness.wait_for("the API server's first answer"));
@@ -129,15 +129,17 @@ async fn work(
         ready = watches.stores.ready() => ready.map_err(RunError::Watch)?,
         () = shutdown.begun() => return Ok(()),
     }
+    metrics.watch(settings.clone(), watches.stores.clone(), watches.changes.clone());
     let context = Arc::new(Context {
         writer: Writer::new(client.clone(), settings.namespace.clone()),
         client,
-        tailnet: config.tailnet,
+        tailnet: config.tailnet.observed_by(Arc::new(metrics.clone())),
         stores: watches.stores.clone(),
         settings,
         metrics,
         instance: config.instance,
         term,
+        changes: watches.changes.clone(),
         memory: Memory::default(),
     });
     let sweeping = async {

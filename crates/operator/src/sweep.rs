@@ -8,26 +8,38 @@ use std::{
 use isthmus_contract::{annotation, label};
 use isthmus_operator_core::service_proxy::{Action, cleanup, key_description_prefix};
 use isthmus_runtime::ErrorChain;
-use isthmus_tailnet_api as tailnet;
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    api::core::v1::{Secret, Service},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{Api, Resource, api::ListParams, runtime::reflector::Store};
 use tokio::time::sleep;
 
-use crate::{context::Context, error::Error, gather, watch};
+use crate::{context::Context, devices, error::Error, gather, watch};
 
 /// Pause between two looks while something is still being removed.
 const PAUSE: Duration = Duration::from_secs(5);
+/// Pause between two looks otherwise: a finalizer taken off by hand leaves objects behind at any time. A look reads the
+/// caches alone.
+const QUIET: Duration = Duration::from_mins(5);
 
-/// Removes what belongs to no Service, then ends.
+/// Removes what belongs to no Service, now and from time to time.
+///
+/// # Cancel safety
+/// Dropping the future leaves the rest to the next look.
 pub(crate) async fn run(context: &Context) {
     if let Err(error) = revoke_unheld_keys(context).await {
         tracing::warn!(error = %ErrorChain(&error), "cannot look for auth keys that nobody holds");
     }
     loop {
-        let orphans = orphans(context);
-        if orphans.is_empty() {
-            return;
-        }
+        let orphans = match orphans(context).await {
+            Ok(orphans) => orphans,
+            Err(error) => {
+                tracing::warn!(error = %ErrorChain(&error), "cannot tell which objects belong to no Service");
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
         for uid in &orphans {
             match remove(context, uid).await {
                 Ok(()) => tracing::info!(parent_uid = uid, "removed what belongs to no Service any more"),
@@ -36,12 +48,29 @@ pub(crate) async fn run(context: &Context) {
                 }
             }
         }
-        sleep(PAUSE).await;
+        sleep(if orphans.is_empty() { QUIET } else { PAUSE }).await;
     }
 }
 
-/// UIDs that our objects name as their Service's and that no Service has.
-fn orphans(context: &Context) -> BTreeSet<String> {
+/// UIDs that our objects name as their Service's and that no Service has. The caches of Services and of our objects are
+/// not of the same moment, so the API server has the last word.
+async fn orphans(context: &Context) -> Result<BTreeSet<String>, Error> {
+    let mut uids = seeming_orphans(context);
+    if uids.is_empty() {
+        return Ok(uids);
+    }
+    let api: Api<Service> = Api::all(context.client.clone());
+    let services = api
+        .list_metadata(&ListParams::default())
+        .await
+        .map_err(|cause| Error::kubernetes("list Services", cause))?;
+    for service in services.items {
+        uids.remove(&service.metadata.uid.unwrap_or_default());
+    }
+    Ok(uids)
+}
+
+fn seeming_orphans(context: &Context) -> BTreeSet<String> {
     let stores = &context.stores;
     let mut uids = BTreeSet::new();
     collect(&stores.headless_services, &mut uids);
@@ -75,11 +104,14 @@ async fn remove(context: &Context, uid: &str) -> Result<(), Error> {
         context.check_term()?;
         match &action {
             Action::Delete(child) => context.writer.delete_child(child).await?,
-            Action::DeleteDevice(id) => gone_is_fine(context.tailnet.delete_device(id).await)?,
-            Action::RevokeAuthKey(id) => gone_is_fine(context.tailnet.delete_key(id).await)?,
+            Action::DeleteDevice(id) => devices::delete(&context.tailnet, id).await?,
+            Action::DeleteDeviceOfMachine(key) => devices::delete_of_machine(&context.tailnet, key).await?,
+            Action::RevokeAuthKey(id) => devices::revoke_key(&context.tailnet, id).await?,
             Action::HoldFinalizer
             | Action::ReleaseFinalizer
             | Action::PatchSpec(_)
+            | Action::NoteRefusal(_)
+            | Action::Orphan(_)
             | Action::Apply(_)
             | Action::MintAuthKey(_)
             | Action::SetDeviceTags { .. } => {}
@@ -108,7 +140,7 @@ async fn revoke_unheld_keys(context: &Context) -> Result<(), Error> {
     for (id, description) in ours.iter().filter(|(id, _)| !held.contains(*id)) {
         context.check_term()?;
         tracing::info!(key_id = id, description, "revoking an auth key that nobody holds");
-        gone_is_fine(context.tailnet.delete_key(id).await)?;
+        devices::revoke_key(&context.tailnet, id).await?;
     }
     Ok(())
 }
@@ -125,11 +157,4 @@ async fn held_keys(context: &Context) -> Result<BTreeSet<String>, Error> {
         .into_iter()
         .filter_map(|secret| key_of(secret.metadata))
         .collect())
-}
-
-fn gone_is_fine(result: Result<(), tailnet::Error>) -> Result<(), tailnet::Error> {
-    match result {
-        Err(error) if error.class() == tailnet::Class::NotFound => Ok(()),
-        other => other,
-    }
 }

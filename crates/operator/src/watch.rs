@@ -6,10 +6,11 @@ use std::{fmt::Debug, hash::Hash};
 
 use futures_util::StreamExt as _;
 use isthmus_contract::{device_config, label, secret_key};
+use isthmus_operator_core::service_proxy::ready_condition;
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
-        core::v1::{Pod, Secret, Service, ServiceAccount},
+        core::v1::{Pod, PodSpec, Secret, Service, ServiceAccount},
         rbac::v1::{Role, RoleBinding},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -26,6 +27,9 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use crate::{changes::Changes, proxy_class::Classes};
+
+/// Objects of one answer when everything is listed: small pieces need little memory at once.
+const PAGE: u32 = 100;
 
 /// The caches, one per kind.
 #[derive(Clone)]
@@ -70,7 +74,11 @@ impl Watches {
             tasks: JoinSet::new(),
         };
         let stores = Stores {
-            services: start.watch(Api::all(client.clone()), watcher::Config::default(), itself),
+            services: start.watch(
+                Api::all(client.clone()),
+                watcher::Config::default().page_size(PAGE),
+                itself,
+            ),
             headless_services: start.watch_ours(),
             secrets: start.watch_ours(),
             service_accounts: start.watch_ours(),
@@ -118,7 +126,7 @@ impl Start<'_> {
         K: Watched + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
         let api = Api::namespaced(self.client.clone(), self.namespace);
-        let ours = watcher::Config::default().labels(&ours());
+        let ours = watcher::Config::default().page_size(PAGE).labels(&ours());
         self.watch(api, ours, |object: &K| parent(object.meta()))
     }
 
@@ -196,12 +204,53 @@ pub(crate) trait Watched: kube::ResourceExt {
     }
 }
 
-impl Watched for Service {}
 impl Watched for ServiceAccount {}
 impl Watched for Role {}
 impl Watched for RoleBinding {}
 impl Watched for StatefulSet {}
-impl Watched for Pod {}
+
+impl Watched for Service {
+    /// Of most Services of a cluster only the name is kept.
+    fn strip(&mut self) {
+        self.managed_fields_mut().clear();
+        if !may_concern_us(self) {
+            let metadata = std::mem::take(&mut self.metadata);
+            *self = Self {
+                metadata: ObjectMeta {
+                    name: metadata.name,
+                    namespace: metadata.namespace,
+                    uid: metadata.uid,
+                    resource_version: metadata.resource_version,
+                    ..ObjectMeta::default()
+                },
+                ..Self::default()
+            };
+        }
+    }
+}
+
+/// Whether a Service carries any mark of ours or is of the type that may be meant for us.
+fn may_concern_us(service: &Service) -> bool {
+    let marks = |key: &String| key.starts_with("tailscale.com/") || key.starts_with("isthmus.dev/");
+    let spec = service.spec.as_ref();
+    service.annotations().keys().any(marks)
+        || service.labels().keys().any(marks)
+        || service.finalizers().iter().any(marks)
+        || ready_condition(service.status.as_ref()).is_some()
+        || spec.is_some_and(|spec| spec.type_.as_deref() == Some("LoadBalancer"))
+}
+
+impl Watched for Pod {
+    /// What a Pod consists of is in its StatefulSet; here its status is read.
+    fn strip(&mut self) {
+        self.managed_fields_mut().clear();
+        let node_name = self.spec.take().and_then(|spec| spec.node_name);
+        self.spec = Some(PodSpec {
+            node_name,
+            ..PodSpec::default()
+        });
+    }
+}
 
 impl Watched for Secret {
     /// The node's private keys are none of the operator's business.
@@ -214,6 +263,7 @@ impl Watched for Secret {
             secret_key::DEVICE_FQDN,
             secret_key::DEVICE_IPS,
             secret_key::REISSUE_AUTH_KEY,
+            secret_key::MACHINE_PUBLIC_KEY,
         ];
         if let Some(data) = &mut self.data {
             data.retain(|key, _| kept.contains(&key.as_str()) || device_config::capability_of(key).is_some());

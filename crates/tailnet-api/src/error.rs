@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use isthmus_runtime::ErrorChain;
 
 use crate::{credentials::CredentialsError, http::TransportError};
 
@@ -15,17 +16,19 @@ pub enum Error {
         /// What was attempted.
         action: String,
     },
-    /// The OAuth client or its token was not accepted.
-    #[error("cannot {action}: the tailnet refused the OAuth client ({message}); check client id and secret")]
+    /// The operator's credentials were not accepted.
+    #[error(
+        "cannot {action}: the tailnet refused the operator's credentials ({message}); put a valid OAuth client or API key into the operator's Secret"
+    )]
     Unauthorized {
         /// What was attempted.
         action: String,
         /// The server's words.
         message: String,
     },
-    /// The OAuth client may not do this.
+    /// The credentials do not allow this.
     #[error(
-        "cannot {action}: the OAuth client lacks the right ({message}); it needs the scopes auth_keys and devices:core, and a tag that owns the proxies' tags"
+        "cannot {action}: the operator's credentials lack the right ({message}); an OAuth client needs the scopes auth_keys and devices:core, and a tag that owns the proxies' tags"
     )]
     Forbidden {
         /// What was attempted.
@@ -34,7 +37,9 @@ pub enum Error {
         message: String,
     },
     /// Too many requests.
-    #[error("cannot {action} yet: the tailnet limits the rate of requests")]
+    #[error(
+        "cannot {action} yet: the tailnet limits the rate of requests; it is tried again when the tailnet allows it"
+    )]
     RateLimited {
         /// What was attempted.
         action: String,
@@ -52,7 +57,7 @@ pub enum Error {
         message: String,
     },
     /// The server failed.
-    #[error("cannot {action}: the tailnet's server failed with {status} ({message})")]
+    #[error("cannot {action}: {}", failed_with(*status, message))]
     Server {
         /// What was attempted.
         action: String,
@@ -79,8 +84,18 @@ pub enum Error {
         #[source]
         cause: TransportError,
     },
-    /// The OAuth client is not at hand.
-    #[error("cannot {action}: no OAuth credentials")]
+    /// The server has failed several times in a row and is not asked for a moment.
+    #[error("cannot {action}: {reason}")]
+    Down {
+        /// What was attempted.
+        action: String,
+        /// How the last request failed.
+        reason: String,
+        /// When requests are made again.
+        retry_after: Duration,
+    },
+    /// The credentials are not at hand.
+    #[error("cannot {action}: the operator has no credentials for the tailnet")]
     Credentials {
         /// What was attempted.
         action: String,
@@ -95,7 +110,7 @@ pub enum Error {
 pub enum Class {
     /// It is gone: for a deletion that is success.
     NotFound,
-    /// Somebody has to mend the OAuth client.
+    /// Somebody has to mend the credentials.
     Credentials,
     /// Wait, then try again.
     RateLimited,
@@ -126,16 +141,35 @@ impl Error {
             Self::Unauthorized { .. } | Self::Forbidden { .. } | Self::Credentials { .. } => Class::Credentials,
             Self::RateLimited { .. } => Class::RateLimited,
             Self::Refused { .. } => Class::Refused,
-            Self::Server { .. } | Self::Answer { .. } | Self::Transport { .. } => Class::Unavailable,
+            Self::Server { .. } | Self::Answer { .. } | Self::Transport { .. } | Self::Down { .. } => {
+                Class::Unavailable
+            }
         }
     }
 
-    /// How long the server asked to wait.
+    /// How long to wait before the next attempt, when that is known.
     pub const fn retry_after(&self) -> Option<Duration> {
-        if let Self::RateLimited { retry_after, .. } = self {
-            *retry_after
-        } else {
-            None
+        match self {
+            Self::RateLimited { retry_after, .. } => *retry_after,
+            Self::Down { retry_after, .. } => Some(*retry_after),
+            Self::NotFound { .. }
+            | Self::Unauthorized { .. }
+            | Self::Forbidden { .. }
+            | Self::Refused { .. }
+            | Self::Server { .. }
+            | Self::Answer { .. }
+            | Self::Transport { .. }
+            | Self::Credentials { .. } => None,
         }
     }
+}
+
+/// The words about a server that failed, the same for the request that found out and for those that are not made.
+pub(crate) fn failed_with(status: StatusCode, message: &str) -> String {
+    format!("the tailnet's server failed with {status} ({message}); it is tried again")
+}
+
+/// The words about a server that does not answer.
+pub(crate) fn silent(cause: &TransportError) -> String {
+    format!("the tailnet's server does not answer: {}", ErrorChain(cause))
 }

@@ -22,13 +22,13 @@ const ANSWER_LIMIT: usize = 32 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum BaseUrlError {
     /// Not a URL.
-    #[error("login server `{url}` is not a URL: write http://ADDRESS:PORT or https://ADDRESS:PORT")]
+    #[error("`{url}` is not the URL of a tailnet's API: write http://ADDRESS:PORT or https://ADDRESS:PORT")]
     Shape {
         /// As it was given.
         url: String,
     },
     /// A name where an address is needed.
-    #[error("login server `{url}` has the host name `{host}`: write its IP address, names are not resolved here")]
+    #[error("the tailnet's API `{url}` has the host name `{host}`: write its IP address, names are not resolved here")]
     Name {
         /// As it was given.
         url: String,

@@ -1,13 +1,15 @@
 //! A client of the tailnet management API, version 2: OAuth tokens, auth keys, devices.
 //!
 //! Requests are few and small, so every request has a connection of its own: nothing idles, and a server that moved is
-//! found again. Host names are not resolved here: the base URL carries an IP address. There are no retries; the caller
-//! knows what can wait, and [`Error::class`] tells it what kind of answer it got.
+//! found again. Host names are not resolved here: the base URL carries an IP address. A call is not repeated; the caller
+//! knows what can wait, and [`Error::class`] tells it what kind of answer it got. All calls together keep to one rate,
+//! leave the server alone for as long as it asks, and ask a server that fails again and again less and less.
 
 mod client;
 mod credentials;
 mod error;
 mod http;
+mod observer;
 mod pace;
 mod tls;
 mod token;
@@ -17,5 +19,6 @@ pub use client::{Client, Config};
 pub use credentials::{Credentials, CredentialsError};
 pub use error::{Class, Error};
 pub use http::{BaseUrlError, TransportError};
+pub use observer::{Call, Observer};
 pub use tls::{RootsError, client_config};
 pub use types::{AuthKeyRequest, Device, Key, NewAuthKey};

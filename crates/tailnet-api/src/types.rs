@@ -53,6 +53,9 @@ pub struct Device {
     /// Tags it carries.
     #[serde(default, deserialize_with = "null_is_default")]
     pub tags: Vec<String>,
+    /// Public key of its machine, `mkey:…`; empty when the server does not tell.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub machine_key: String,
 }
 
 #[derive(Serialize)]

@@ -193,9 +193,9 @@ impl Scene {
             .unwrap();
         let mut metrics = String::new();
         stream.read_to_string(&mut metrics).unwrap();
-        let count = metrics
-            .lines()
-            .find_map(|line| line.strip_prefix("isthmus_reconcile_seconds_count "));
+        let count = metrics.lines().find_map(|line| {
+            line.strip_prefix(r#"isthmus_operator_reconcile_seconds_count{controller="service-proxy"} "#)
+        });
         count.map_or(0, |count| count.trim().parse().unwrap())
     }
 

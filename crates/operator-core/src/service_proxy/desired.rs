@@ -26,7 +26,7 @@ use crate::{
 pub use headless_service::PodAddresses;
 pub(super) use metrics::build as metrics;
 pub use secret::tag_list;
-pub(super) use secret::{Login, known_tags, stored_key};
+pub(super) use secret::{Login, known_tags, last_key_end, stored_key};
 
 /// Whose proxy it is and what it is called: what every builder needs.
 #[derive(Debug, Clone)]

@@ -49,13 +49,15 @@ pub struct MintedKey {
     pub expires: Time,
 }
 
-/// The tailnet's API does not do what we need.
+/// The tailnet's API, or the cluster, does not do what we need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlProblem {
     /// One line for the user.
     pub message: String,
-    /// Whether credentials have been refused for so long that a deletion may end without them.
-    pub hopeless: bool,
+    /// Whether it is the tailnet's API.
+    pub of_tailnet: bool,
+    /// Whether that refuses the operator's credentials.
+    pub refused: bool,
 }
 
 /// The objects of one proxy, as far as they exist.

@@ -3,10 +3,18 @@
 use std::collections::BTreeSet;
 
 use isthmus_contract::name::{SUFFIX_ALPHABET, SUFFIX_LENGTH, proxy_name};
+use k8s_openapi::api::core::v1::Service;
 use sha2::{Digest as _, Sha256};
 
 /// How often another suffix is tried when a name belongs to somebody else.
 const ATTEMPTS: u8 = 16;
+
+/// The name that the proxy of a Service has unless somebody else has it.
+pub fn usual_name(service: &Service) -> String {
+    let metadata = &service.metadata;
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    free_name(&text(&metadata.name), &text(&metadata.uid), &BTreeSet::new())
+}
 
 /// The name for the proxy of `parent`: `ts-<parent>-` and letters that come from `uid`. When that name is in `taken`,
 /// the next of a fixed row.

@@ -1,11 +1,12 @@
 //! From what is to what should be.
 
+mod keys;
+
 use std::time::Duration;
 
 use isthmus_contract::{
-    annotation,
     condition::{PROXY_READY, ProxyReason},
-    finalizer, secret_key,
+    finalizer,
 };
 use k8s_openapi::{
     api::core::v1::{LoadBalancerIngress, Secret, ServiceStatus},
@@ -14,7 +15,7 @@ use k8s_openapi::{
 
 use super::{
     cleanup,
-    desired::{self, Login, Proxy, stored_key},
+    desired::{self, Proxy},
     families,
     input::{Child, Children, Input},
     intent::{Intent, Wanted, intent, is_egress, is_load_balancer},
@@ -25,14 +26,9 @@ use super::{
 };
 use crate::{condition::Verdict, drift, settings::Settings};
 
-/// Life of an auth key.
-pub(super) const KEY_LIFE: Duration = Duration::from_hours(1);
-/// A key that ends sooner than this is not worth starting with.
-const KEY_MARGIN_SECONDS: i64 = 300;
-/// A proxy that asks for another key gets it only when the one it has is older than this.
-const KEY_MIN_AGE_SECONDS: i64 = 60;
-/// Bytes a key's description may have.
-const DESCRIPTION_LIMIT: usize = 50;
+pub use keys::key_description_prefix;
+pub(super) use keys::key_id;
+use keys::{KEY_LIFE, key_check, key_description, login, superseded_key};
 
 /// What to do, in this order, and what to tell.
 #[derive(Debug, Clone)]
@@ -62,6 +58,10 @@ pub enum Action {
     Apply(Box<Child>),
     /// Delete an object of the proxy.
     Delete(Box<Child>),
+    /// Delete an object of the proxy but not what it owns, which its successor takes over.
+    Orphan(Box<Child>),
+    /// Note on the Service since when the credentials are refused, or that they no longer are.
+    NoteRefusal(SpecPatch),
     /// Make an auth key.
     MintAuthKey(AuthKeyWanted),
     /// Revoke an auth key by its id; gone is fine.
@@ -75,6 +75,8 @@ pub enum Action {
         /// All tags it shall carry.
         tags: Vec<String>,
     },
+    /// Remove the device of the machine with this public key from the tailnet, if there is one.
+    DeleteDeviceOfMachine(String),
 }
 
 /// An auth key to make.
@@ -239,7 +241,7 @@ fn provide(input: &Input, wanted: &Wanted, settings: &Settings) -> Plan {
             actions.extend(superseded_key(input, &login).map(Action::RevokeAuthKey));
             // The Pod that runs stays as it is until its class is known.
             if waits.is_none() {
-                actions.extend(apply(desired::stateful_set(&proxy, wanted), &input.children));
+                actions.extend(stateful_set(desired::stateful_set(&proxy, wanted), &input.children));
                 actions.extend(metrics(&proxy, wanted, &input.children));
             }
             // Last, so that tags that the tailnet refuses hold up nothing else.
@@ -250,6 +252,11 @@ fn provide(input: &Input, wanted: &Wanted, settings: &Settings) -> Plan {
             life: KEY_LIFE,
             description: key_description(&settings.cluster_id, &proxy.pod_name),
         })),
+    }
+    actions.extend(cleanup::forget_refusal(input).map(Action::NoteRefusal));
+    if input.problem.is_some() {
+        // Tried a moment ago; what is left is to tell.
+        actions.clear();
     }
     let verdict = waits.unwrap_or_else(|| status::verdict(input, wanted));
     let entries = || load_balancer::entries(input, wanted, verdict.reason.is_true());
@@ -294,91 +301,37 @@ fn apply(child: Child, children: &Children) -> Option<Action> {
     differs.then(|| Action::Apply(Box::new(child)))
 }
 
-/// How the proxy logs in; `None` when a key has to be made first.
-fn login(input: &Input, wanted: &Wanted) -> Option<Login> {
-    if let Some(minted) = &input.minted {
-        return Some(Login::With(minted.clone()));
-    }
-    let secret = input.children.secret.as_ref();
-    let stored = secret.and_then(stored_key);
-    let asked = secret.and_then(|secret| text(secret, secret_key::REISSUE_AUTH_KEY));
-    let refused = asked.is_some_and(|asked| stored.as_ref().map_or("", |stored| stored.key.expose()) == asked);
-    if refused {
-        // Not at once: a proxy that asks in a loop must not empty the tailnet's patience.
-        return stored
-            .filter(|stored| seconds_left(stored.expires.0.as_second(), input) > key_ceiling())
-            .map(Login::With);
-    }
-    if secret.and_then(|secret| text(secret, secret_key::DEVICE_ID)).is_some() {
-        return Some(Login::Done);
-    }
-    stored
-        .filter(|stored| seconds_left(stored.expires.0.as_second(), input) > KEY_MARGIN_SECONDS)
-        .filter(|stored| stored.tags == desired::tag_list(&wanted.tags))
-        .map(Login::With)
-}
-
-/// Seconds a key has left while it is too young to be replaced.
-const fn key_ceiling() -> i64 {
-    KEY_LIFE.as_secs().cast_signed() - KEY_MIN_AGE_SECONDS
-}
-
-fn seconds_left(expiry: i64, input: &Input) -> i64 {
-    expiry - input.now.0.as_second()
-}
-
-/// The id of the key that the Secret held and that nothing will use any more.
-fn superseded_key(input: &Input, login: &Login) -> Option<String> {
-    let stored = input.children.secret.as_ref().and_then(key_id)?;
-    match login {
-        Login::With(minted) if minted.id != stored => Some(stored),
-        Login::With(_) | Login::Done => None,
-    }
-}
-
-/// When to look whether the proxy still needs its key.
-fn key_check(input: &Input) -> Option<Duration> {
-    let secret = input.children.secret.as_ref()?;
-    let stored = stored_key(secret)?;
-    let asked = text(secret, secret_key::REISSUE_AUTH_KEY).is_some();
-    let left = seconds_left(stored.expires.0.as_second(), input);
-    let wait = if asked {
-        left - key_ceiling()
-    } else {
-        left - KEY_MARGIN_SECONDS
+/// A StatefulSet whose unchangeable fields are others, made by another operator or for an earlier Service of the same
+/// name, is replaced. Its Pod stays until the successor takes it over, if it can.
+fn stateful_set(child: Child, children: &Children) -> Option<Action> {
+    let (Child::StatefulSet(wanted), Some(live)) = (&child, &children.stateful_set) else {
+        return apply(child, children);
     };
-    Some(Duration::from_secs(u64::try_from(wait.max(1)).unwrap_or(1)))
+    let (Some(wanted), Some(found)) = (&wanted.spec, &live.spec) else {
+        return apply(child, children);
+    };
+    let may_change = found.pod_management_policy == wanted.pod_management_policy
+        && found.service_name == wanted.service_name
+        && found.selector == wanted.selector
+        && found.volume_claim_templates.as_ref().is_none_or(Vec::is_empty);
+    if may_change {
+        return apply(child, children);
+    }
+    if live.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let successor_finds_the_pod = found.selector == wanted.selector;
+    let old = Box::new(Child::StatefulSet(live.clone()));
+    Some(if successor_finds_the_pod {
+        Action::Orphan(old)
+    } else {
+        Action::Delete(old)
+    })
 }
 
 /// The text under a key of a Secret.
 pub(super) fn text<'a>(secret: &'a Secret, key: &str) -> Option<&'a str> {
     std::str::from_utf8(&secret.data.as_ref()?.get(key)?.0).ok()
-}
-
-/// The id of the auth key a Secret holds.
-pub(super) fn key_id(secret: &Secret) -> Option<String> {
-    secret
-        .metadata
-        .annotations
-        .as_ref()?
-        .get(annotation::AUTH_KEY_ID)
-        .cloned()
-}
-
-/// What every key of this cluster's operator begins with.
-pub fn key_description_prefix(cluster_id: &str) -> String {
-    let id: String = cluster_id.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
-    format!("isthmus {id} ")
-}
-
-/// The description of a key for the Secret `secret`: letters, digits, dashes and spaces. Of a long name the end stays,
-/// because that is what tells it from others.
-fn key_description(cluster_id: &str, secret: &str) -> String {
-    let prefix = key_description_prefix(cluster_id);
-    let room = DESCRIPTION_LIMIT.saturating_sub(prefix.len());
-    // Names of Secrets are ASCII.
-    let tail = &secret[secret.len().saturating_sub(room)..];
-    format!("{prefix}{tail}")
 }
 
 #[cfg(test)]

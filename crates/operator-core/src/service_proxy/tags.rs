@@ -27,7 +27,7 @@ pub(super) fn on_device(input: &Input) -> Option<String> {
 
 /// The call that gives an existing device the tags wanted, if it has others or nobody knows.
 pub(super) fn change(input: &Input, wanted: &Wanted, login: &Login) -> Option<Action> {
-    if *login != Login::Done || on_device(input).as_deref() == Some(tag_list(&wanted.tags).as_str()) {
+    if !matches!(login, Login::Done { .. }) || on_device(input).as_deref() == Some(tag_list(&wanted.tags).as_str()) {
         return None;
     }
     let device = text(input.children.secret.as_ref()?, secret_key::DEVICE_ID)?;

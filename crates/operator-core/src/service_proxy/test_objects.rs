@@ -187,6 +187,10 @@ fn carry_out(action: Action, input: &mut Input) -> &'static str {
             merge(&mut input.service, &patch.body);
             "patch spec"
         }
+        Action::NoteRefusal(patch) => {
+            merge(&mut input.service, &patch.body);
+            "note refusal"
+        }
         Action::Apply(child) => {
             let kind = child.kind();
             let before = input.children.secret.as_ref().and_then(|secret| secret.data.clone());
@@ -208,6 +212,10 @@ fn carry_out(action: Action, input: &mut Input) -> &'static str {
             }
             "delete"
         }
+        Action::Orphan(_) => {
+            input.children.stateful_set = None;
+            "orphan"
+        }
         Action::MintAuthKey(_) => {
             input.minted = Some(minted());
             "mint"
@@ -218,6 +226,7 @@ fn carry_out(action: Action, input: &mut Input) -> &'static str {
             input.tagged = Some(tags);
             "set tags"
         }
+        Action::DeleteDeviceOfMachine(_) => "delete device of machine",
     }
 }
 

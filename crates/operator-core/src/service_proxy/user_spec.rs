@@ -145,6 +145,21 @@ fn with_node_ports(service: &Service, then: Option<Value>) -> Option<Value> {
     any.then(|| json!(now))
 }
 
+/// A patch that sets an annotation of ours on `service`, or removes it.
+pub(super) fn annotate(service: &Service, key: &str, value: Option<&str>) -> SpecPatch {
+    let metadata = &service.metadata;
+    SpecPatch {
+        body: json!({
+            "metadata": {
+                "uid": metadata.uid,
+                "resourceVersion": metadata.resource_version,
+                "annotations": {key: value},
+            },
+        }),
+        fallback: None,
+    }
+}
+
 fn patch(service: &Service, original: &Value, spec: &Value) -> Value {
     let metadata = &service.metadata;
     json!({

@@ -1,3 +1,5 @@
+mod deletion;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -39,6 +41,7 @@ use serde_json::{Value, json};
 use super::reconcile;
 use crate::{
     apply::Writer,
+    changes::Changes,
     context::{Context, Memory},
     fake::{Answer, Fake, refusal},
     lease::Term,
@@ -58,9 +61,9 @@ const NAME: &str = "ts-web-";
 
 /// What the caches hold, by object.
 #[derive(Default)]
-struct World {
-    service: Option<Service>,
-    children: Children,
+pub(crate) struct World {
+    pub(crate) service: Option<Service>,
+    pub(crate) children: Children,
 }
 
 fn service(change: impl FnOnce(&mut Value)) -> Service {
@@ -88,7 +91,7 @@ where
     store
 }
 
-fn stores(world: &World) -> Stores {
+pub(crate) fn stores(world: &World) -> Stores {
     let children = world.children.clone();
     Stores {
         services: store(world.service.clone()),
@@ -103,7 +106,7 @@ fn stores(world: &World) -> Stores {
     }
 }
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         namespace: "isthmus".to_owned(),
         proxy_image: "isthmus:test".to_owned(),
@@ -139,6 +142,7 @@ fn context(fake: &Fake, world: &World) -> Arc<Context> {
         metrics: Metrics::register(&mut Registry::default()),
         instance: "operator-0".to_owned(),
         term: Term::until(Instant::now() + Duration::from_hours(1)),
+        changes: Changes::default(),
         memory: Memory::default(),
     })
 }
@@ -264,7 +268,6 @@ async fn created(fake: &Fake) -> World {
         service: Some(service(|_| {})),
         ..World::default()
     };
-    fake.expect(live(&Children::default()));
     fake.expect([(SERVICE, finalizer_answer())]);
     fake.expect(["Service", "ServiceAccount", "Role", "RoleBinding"].map(apply));
     fake.expect([token(), key()]);
@@ -498,7 +501,6 @@ async fn tailnet_that_refuses_the_credentials_shows_in_the_condition() {
         service: Some(service(|_| {})),
         ..World::default()
     };
-    fake.expect(live(&Children::default()));
     fake.expect([(SERVICE, finalizer_answer())]);
     fake.expect(["Service", "ServiceAccount", "Role", "RoleBinding"].map(apply));
     fake.expect([(TOKEN, Answer::Json(401, json!({"error": "invalid_client"})))]);
@@ -506,7 +508,7 @@ async fn tailnet_that_refuses_the_credentials_shows_in_the_condition() {
     let seen = look(&fake, &world).await;
     let (reason, message) = condition(&seen);
     assert_eq!(reason, "ProxyFailed");
-    assert!(message.contains("refused the OAuth client"), "{message}");
+    assert!(message.contains("refused the operator's credentials"), "{message}");
 }
 
 #[tokio::test]
@@ -557,11 +559,11 @@ async fn deleted_service_loses_pod_then_device_then_the_rest_then_the_finalizer(
     fake.expect(live(&world.children));
     fake.expect([
         token(),
+        ("DELETE /api/v2/tailnet/-/keys/k1", Answer::Json(200, json!({}))),
         (
             "DELETE /api/v2/device/n1",
             Answer::Json(404, json!({"message": "no such device"})),
         ),
-        ("DELETE /api/v2/tailnet/-/keys/k1", Answer::Json(200, json!({}))),
     ]);
     fake.expect(["Secret", "Service", "RoleBinding", "Role", "ServiceAccount"].map(delete));
     let mut released = world.service.clone().unwrap();
@@ -588,5 +590,5 @@ async fn deletion_waits_for_a_tailnet_that_is_away_and_says_so() {
     let seen = look(&fake, &world).await;
     let (reason, message) = condition(&seen);
     assert_eq!(reason, "ProxyFailed");
-    assert!(message.contains("delete device n1"), "{message}");
+    assert!(message.contains("revoke key k1"), "{message}");
 }

@@ -1,7 +1,9 @@
 use std::{
     convert::Infallible,
+    fs,
+    path::PathBuf,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -13,7 +15,7 @@ use isthmus_runtime::Secret;
 use tokio::net::TcpListener;
 
 use super::{Client, Config, segment};
-use crate::{AuthKeyRequest, Class, Credentials, Error, client_config};
+use crate::{AuthKeyRequest, Call, Class, Credentials, Error, Observer, client_config};
 
 const TOKEN: &str = r#"{"access_token":"token-one","token_type":"Bearer","expires_in":3600}"#;
 const OTHER_TOKEN: &str = r#"{"access_token":"token-two","token_type":"Bearer","expires_in":3600}"#;
@@ -52,12 +54,16 @@ impl Script {
     }
 
     fn client(&self) -> Client {
+        self.client_with(Credentials::Fixed {
+            client_id: "id 1".to_owned(),
+            client_secret: Secret::new("s&cret"),
+        })
+    }
+
+    fn client_with(&self, credentials: Credentials) -> Client {
         let config = Config {
             base_url: self.url.clone(),
-            credentials: Credentials::Fixed {
-                client_id: "id 1".to_owned(),
-                client_secret: Secret::new("s&cret"),
-            },
+            credentials,
             user_agent: "isthmus-test".to_owned(),
             timeout: Duration::from_secs(10),
             tls: client_config(None).unwrap(),
@@ -258,4 +264,160 @@ async fn server_that_does_not_answer_is_given_up() {
 #[test]
 fn path_segments_cannot_leave_their_place() {
     assert_eq!(segment("../x?y"), "..%2Fx%3Fy");
+}
+
+#[tokio::test]
+async fn server_that_limits_requests_is_left_alone_by_every_call() {
+    let server = Script::start(&[(200, "", TOKEN), (429, "retry-after: 60", "")]).await;
+    let client = server.client();
+    let asked = client.list_keys().await.unwrap_err();
+    assert_eq!(asked.retry_after(), Some(Duration::from_mins(1)));
+    let turned_away = client.delete_device("n1").await.unwrap_err();
+    assert_eq!(turned_away.class(), Class::RateLimited);
+    assert!(turned_away.retry_after().unwrap() > Duration::from_secs(50));
+    assert_eq!(server.lines().len(), 2);
+}
+
+#[tokio::test]
+async fn server_that_fails_again_and_again_is_left_alone_in_the_same_words() {
+    let failure = (503, "", r#"{"message":"maintenance"}"#);
+    let server = Script::start(&[(200, "", TOKEN), failure]).await;
+    let client = server.client();
+    let asked = client.list_keys().await.unwrap_err().to_string();
+    for _ in 0..8 {
+        let words = "the tailnet's server failed with 503 Service Unavailable (maintenance); it is tried again";
+        client.with_pace(|pace| pace.failed(Instant::now(), words.to_owned()));
+    }
+    let turned_away = client.list_keys().await.unwrap_err();
+    assert!(matches!(turned_away, Error::Down { .. }), "{turned_away:?}");
+    assert_eq!(
+        turned_away.to_string(),
+        asked,
+        "a condition that changes is an event each time"
+    );
+    assert_eq!(server.lines().len(), 2);
+}
+
+struct Files {
+    folder: PathBuf,
+}
+
+impl Files {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("tailnet-api-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        Self { folder }
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[tokio::test]
+async fn rotated_client_secret_is_used_without_a_restart() {
+    let files = Files::new("rotated");
+    let credentials = Credentials::Files {
+        client_id: files.write("id", "one\n"),
+        client_secret: files.write("secret", "old\n"),
+    };
+    let keys = (200, "", r#"{"keys":[]}"#);
+    let server = Script::start(&[(200, "", TOKEN), keys, (200, "", OTHER_TOKEN), keys]).await;
+    let client = server.client_with(credentials);
+    client.list_keys().await.unwrap();
+    files.write("secret", "new\n");
+    client.list_keys().await.unwrap();
+    assert!(
+        server.body(2).ends_with("client_id=one&client_secret=new"),
+        "{}",
+        server.body(2)
+    );
+    assert_eq!(server.lines()[3], "GET /api/v2/tailnet/-/keys Bearer token-two");
+}
+
+#[tokio::test]
+async fn refused_credentials_are_not_shown_again_until_they_change() {
+    let files = Files::new("refused");
+    let credentials = Credentials::Files {
+        client_id: files.write("id", "one"),
+        client_secret: files.write("secret", "wrong"),
+    };
+    let refusal = r#"{"error":"invalid_client","error_description":"no such client"}"#;
+    let keys = (200, "", r#"{"keys":[]}"#);
+    let server = Script::start(&[(401, "", refusal), (200, "", TOKEN), keys]).await;
+    let client = server.client_with(credentials);
+    let asked = client.list_keys().await.unwrap_err().to_string();
+    assert_eq!(client.list_keys().await.unwrap_err().to_string(), asked);
+    assert_eq!(server.lines().len(), 1);
+    files.write("secret", "right");
+    client.list_keys().await.unwrap();
+}
+
+#[tokio::test]
+async fn api_key_goes_with_every_request_and_may_change() {
+    let files = Files::new("api-key");
+    let path = files.write("key", "tskey-api-one\n");
+    let keys = (200, "", r#"{"keys":[]}"#);
+    let server = Script::start(&[keys, keys, (401, "", r#"{"message":"revoked"}"#)]).await;
+    let client = server.client_with(Credentials::ApiKeyFile(path));
+    client.list_keys().await.unwrap();
+    files.write("key", "tskey-api-two");
+    client.list_keys().await.unwrap();
+    let error = client.list_keys().await.unwrap_err();
+    assert_eq!(error.class(), Class::Credentials);
+    let line = |key: &str| format!("GET /api/v2/tailnet/-/keys Bearer {key}");
+    assert_eq!(
+        server.lines(),
+        ["one", "two", "two"].map(|key| line(&format!("tskey-api-{key}")))
+    );
+}
+
+#[tokio::test]
+async fn credentials_that_are_not_there_name_the_file() {
+    let files = Files::new("missing");
+    let server = Script::start(&[]).await;
+    for path in [files.folder.join("key"), files.write("blank", " \n")] {
+        let client = server.client_with(Credentials::ApiKeyFile(path.clone()));
+        let error = client.list_keys().await.unwrap_err();
+        assert_eq!(error.class(), Class::Credentials);
+        let words = isthmus_runtime::ErrorChain(&error).to_string();
+        assert!(words.contains(&path.display().to_string()), "{words}");
+    }
+}
+
+#[derive(Default)]
+struct Ear(Mutex<Vec<(&'static str, Option<u16>)>>);
+
+impl Observer for Ear {
+    fn asked(&self, call: Call, status: Option<u16>) {
+        self.0.lock().unwrap().push((call.label(), status));
+    }
+
+    fn waits(&self, _wait: Duration) {}
+}
+
+#[tokio::test]
+async fn observer_hears_of_every_request() {
+    let server = Script::start(&[(200, "", TOKEN), (404, "", ""), (200, "", r#"{"keys":[]}"#)]).await;
+    let ear = Arc::new(Ear::default());
+    let client = server.client().observed_by(ear.clone());
+    client.delete_key("k1").await.unwrap_err();
+    client.list_keys().await.unwrap();
+    let heard = ear.0.lock().unwrap().clone();
+    assert_eq!(
+        heard,
+        [
+            ("token", Some(200)),
+            ("delete_key", Some(404)),
+            ("list_keys", Some(200))
+        ]
+    );
 }

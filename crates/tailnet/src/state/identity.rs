@@ -9,6 +9,8 @@ use super::raw::RawObject;
 use super::{StateChanges, StateValues};
 
 const MACHINE_KEY: &str = "_machinekey";
+/// Not known to the Go client: by it a device is found whose node could not tell its id.
+const MACHINE_PUBLIC_KEY: &str = "isthmus_machinekey_public";
 const CURRENT_PROFILE: &str = "_current-profile";
 const PROFILES: &str = "_profiles";
 const PROFILE_PREFIX: &str = "profile-";
@@ -81,6 +83,10 @@ impl Identity {
             .map_or_else(MachineKeyPair::random, MachineKeyPair::from);
         if !values.contains_key(MACHINE_KEY) {
             changes.insert(MACHINE_KEY.to_owned(), Some(machine.export().to_string().into_bytes()));
+        }
+        if !values.contains_key(MACHINE_PUBLIC_KEY) {
+            let public = machine.public.to_string().into_bytes();
+            changes.insert(MACHINE_PUBLIC_KEY.to_owned(), Some(public));
         }
         if let Some(profile) = Profile::current(values, server)?
             && let Some((node, old_node)) = profile.keys()?

@@ -1,8 +1,8 @@
-use isthmus_contract::{annotation, condition::ProxyReason};
+use isthmus_contract::{annotation, condition::ProxyReason, secret_key};
 
 use crate::service_proxy::{
     Action, ControlProblem, Input, plan,
-    test_objects::{NOW, at, come_up, egress, exposed, ingress_wanted, input, service, settings, settle},
+    test_objects::{NOW, at, come_up, egress, exposed, ingress_wanted, input, report, service, settings, settle},
 };
 
 fn deleted() -> Input {
@@ -42,8 +42,8 @@ fn then_device_key_objects_and_finalizer_go() {
     assert_eq!(
         settle(&mut input),
         [
-            "delete device",
             "revoke",
+            "delete device",
             "delete",
             "delete",
             "delete",
@@ -94,54 +94,95 @@ fn egress_service_gets_its_spec_back() {
     );
 }
 
+fn fails(input: &mut Input, refused: bool) {
+    input.problem = Some(ControlProblem {
+        message: "the server does not do it".to_owned(),
+        of_tailnet: true,
+        refused,
+    });
+}
+
+fn annotate(input: &mut Input, key: &str, value: &str) {
+    let annotations = input.service.metadata.annotations.get_or_insert_default();
+    annotations.insert(key.to_owned(), value.to_owned());
+}
+
+fn ends_without_the_tailnet(input: &Input) {
+    let plan = plan(input, &settings());
+    let asks = |action: &Action| matches!(action, Action::DeleteDevice(_) | Action::RevokeAuthKey(_));
+    assert!(!plan.actions.iter().any(asks));
+    assert!(matches!(plan.actions.last(), Some(Action::ReleaseFinalizer)));
+    let note = &plan.notes[0].message;
+    assert!(
+        note.contains("shop-web.tail.net (n1)") && note.contains("auth key k1"),
+        "{note}"
+    );
+}
+
 #[test]
 fn tailnet_that_is_away_is_waited_for_with_a_reason() {
     let mut input = deleted();
     only_rest(&mut input);
-    input.problem = Some(ControlProblem {
-        message: "the server does not answer".to_owned(),
-        hopeless: false,
-    });
+    fails(&mut input, false);
+    input.now = at(NOW + 24 * 3600);
     let plan = plan(&input, &settings());
     let verdict = plan.verdict.unwrap();
     assert_eq!(
         (verdict.reason, verdict.message.as_str()),
-        (ProxyReason::Failed, "the server does not answer")
+        (ProxyReason::Failed, "the server does not do it")
     );
-    assert!(matches!(plan.actions[0], Action::DeleteDevice(_)));
+    assert!(plan.actions.is_empty());
 }
 
 #[test]
-fn hopeless_deletion_ends_and_lists_what_stays() {
-    let mut refused = deleted();
-    refused.problem = Some(ControlProblem {
-        message: "refused".to_owned(),
-        hopeless: true,
-    });
-    let mut abandoned = deleted();
-    abandoned
-        .service
-        .metadata
-        .annotations
-        .as_mut()
-        .unwrap()
-        .insert(annotation::ABANDON.to_owned(), "true".to_owned());
-    for mut input in [refused, abandoned] {
-        only_rest(&mut input);
-        let plan = plan(&input, &settings());
-        assert!(
-            !plan
-                .actions
-                .iter()
-                .any(|action| matches!(action, Action::DeleteDevice(_) | Action::RevokeAuthKey(_)))
-        );
-        assert!(matches!(plan.actions.last(), Some(Action::ReleaseFinalizer)));
-        assert!(
-            plan.notes[0].message.contains("shop-web.tail.net (n1)"),
-            "{}",
-            plan.notes[0].message
-        );
-    }
+fn refused_credentials_end_the_deletion_after_15_minutes_whichever_operator_looks() {
+    let mut input = deleted();
+    only_rest(&mut input);
+    fails(&mut input, true);
+    // The next look, perhaps of another operator, starts from what is on the Service.
+    assert_eq!(settle(&mut input), ["note refusal"]);
+    input.now = at(NOW + 899);
+    assert!(plan(&input, &settings()).actions.is_empty());
+    input.now = at(NOW + 900);
+    ends_without_the_tailnet(&input);
+    input.problem = None;
+    let asked_again = plan(&input, &settings());
+    assert!(
+        matches!(asked_again.actions[0], Action::RevokeAuthKey(_)),
+        "it asks before it gives up"
+    );
+}
+
+#[test]
+fn abandoned_deletion_asks_once_and_ends() {
+    let mut input = deleted();
+    only_rest(&mut input);
+    annotate(&mut input, annotation::ABANDON, "true");
+    assert!(matches!(plan(&input, &settings()).actions[0], Action::RevokeAuthKey(_)));
+    fails(&mut input, false);
+    ends_without_the_tailnet(&input);
+}
+
+#[test]
+fn note_about_refused_credentials_goes_when_the_service_is_used_again() {
+    let mut input = deleted();
+    input.service.metadata.deletion_timestamp = None;
+    settle(&mut input);
+    annotate(&mut input, annotation::REFUSED_SINCE, "2026-01-01T00:00:00Z");
+    assert_eq!(settle(&mut input), ["note refusal"]);
+    assert!(input.annotation(annotation::REFUSED_SINCE).is_none());
+}
+
+#[test]
+fn device_whose_proxy_never_told_its_id_is_removed_by_its_machine_key() {
+    let mut input = input(exposed());
+    settle(&mut input);
+    report(&mut input, secret_key::MACHINE_PUBLIC_KEY, "mkey:abc");
+    input.service.metadata.deletion_timestamp = Some(at(NOW));
+    only_rest(&mut input);
+    let plan = plan(&input, &settings());
+    let by_key = |action: &Action| matches!(action, Action::DeleteDeviceOfMachine(key) if key == "mkey:abc");
+    assert!(plan.actions.iter().any(by_key));
 }
 
 #[test]

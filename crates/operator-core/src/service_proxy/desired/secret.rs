@@ -18,7 +18,10 @@ use crate::service_proxy::{input::MintedKey, intent::Wanted};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::service_proxy) enum Login {
     /// It has a device already.
-    Done,
+    Done {
+        /// When the last key made for it ends, in seconds since 1970.
+        last_key_ends: Option<i64>,
+    },
     /// With this key.
     With(MintedKey),
 }
@@ -29,7 +32,10 @@ pub(super) fn build(proxy: &Proxy<'_>, wanted: &Wanted, login: &Login, device_ta
     let mut annotations = BTreeMap::new();
     annotations.extend(device_tags.map(|tags| (annotation::DEVICE_TAGS.to_owned(), tags.to_owned())));
     let auth_key = match login {
-        Login::Done => None,
+        Login::Done { last_key_ends } => {
+            annotations.extend(last_key_ends.map(|end| (annotation::AUTH_KEY_EXPIRY.to_owned(), end.to_string())));
+            None
+        }
         Login::With(minted) => {
             annotations.extend([
                 (annotation::AUTH_KEY_ID.to_owned(), minted.id.clone()),
@@ -67,12 +73,11 @@ pub(super) fn build(proxy: &Proxy<'_>, wanted: &Wanted, login: &Login, device_ta
 pub(in crate::service_proxy) fn stored_key(secret: &Secret) -> Option<MintedKey> {
     let key: AuthKey = stored_config(secret)?.auth_key?;
     let annotations = secret.metadata.annotations.as_ref()?;
-    let seconds = annotations.get(annotation::AUTH_KEY_EXPIRY)?.parse().ok()?;
     Some(MintedKey {
         id: annotations.get(annotation::AUTH_KEY_ID)?.clone(),
         tags: annotations.get(annotation::AUTH_KEY_TAGS)?.clone(),
         key,
-        expires: Time(Timestamp::from_second(seconds).ok()?),
+        expires: Time(Timestamp::from_second(last_key_end(secret)?).ok()?),
     })
 }
 
@@ -101,4 +106,10 @@ pub(in crate::service_proxy) fn known_tags(secret: &Secret) -> Option<&str> {
 pub fn tag_list(tags: &[String]) -> String {
     let tags: BTreeSet<&str> = tags.iter().map(String::as_str).collect();
     tags.into_iter().collect::<Vec<_>>().join(",")
+}
+
+/// When the last auth key made for a Secret ends, in seconds since 1970, also when it has left the Secret.
+pub(in crate::service_proxy) fn last_key_end(secret: &Secret) -> Option<i64> {
+    let annotations = secret.metadata.annotations.as_ref()?;
+    annotations.get(annotation::AUTH_KEY_EXPIRY)?.parse().ok()
 }

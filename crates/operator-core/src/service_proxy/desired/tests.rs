@@ -86,7 +86,12 @@ fn secret_is_as_reviewed() {
     );
     check(
         "secret_after_login",
-        &secret(&proxy(&settings), &egress_wanted(), &Login::Done, Some("tag:k8s")),
+        &secret(
+            &proxy(&settings),
+            &egress_wanted(),
+            &Login::Done { last_key_ends: None },
+            Some("tag:k8s"),
+        ),
     );
 }
 

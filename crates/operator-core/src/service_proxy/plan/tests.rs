@@ -99,8 +99,10 @@ fn proxy_that_asks_for_another_key_gets_one_but_not_in_a_loop() {
     report(&mut input, secret_key::REISSUE_AUTH_KEY, "tskey-auth-k1-xyz");
     let young = plan(&input, &settings());
     assert!(young.actions.is_empty());
-    assert!(young.again_after.unwrap().as_secs() <= 60);
-    input.now = at(NOW + 61);
+    assert!(young.again_after.unwrap().as_secs() <= 30);
+    input.now = at(NOW + 29);
+    assert!(plan(&input, &settings()).actions.is_empty());
+    input.now = at(NOW + 30);
     assert_eq!(names(&plan(&input, &settings()).actions), ["MintAuthKey"]);
 }
 
@@ -111,7 +113,46 @@ fn proxy_whose_device_was_removed_gets_a_key() {
     come_up(&mut input, &ingress_wanted());
     settle(&mut input);
     report(&mut input, secret_key::REISSUE_AUTH_KEY, "");
+    let young = plan(&input, &settings());
+    assert!(young.actions.is_empty(), "the last key was made a moment ago");
+    assert!(young.again_after.unwrap().as_secs() <= 30);
+    input.now = at(NOW + 30);
     assert_eq!(names(&plan(&input, &settings()).actions), ["MintAuthKey"]);
+}
+
+#[test]
+fn auth_key_lives_an_hour() {
+    let input = input(exposed());
+    let plan = plan(&input, &settings());
+    let mints = |action: &Action| matches!(action, Action::MintAuthKey(wanted) if wanted.life.as_secs() == 3600);
+    assert!(plan.actions.iter().any(mints));
+}
+
+#[test]
+fn stateful_set_of_another_operator_is_replaced_under_its_running_pod() {
+    let mut input = input(exposed());
+    settle(&mut input);
+    let set = input.children.stateful_set.as_mut().unwrap();
+    set.spec.as_mut().unwrap().pod_management_policy = Some("OrderedReady".to_owned());
+    assert_eq!(names(&plan(&input, &settings()).actions), ["Orphan"]);
+    let mut going = input.clone();
+    let set = going.children.stateful_set.as_mut().unwrap();
+    set.metadata.deletion_timestamp = Some(at(NOW));
+    assert!(
+        plan(&going, &settings()).actions.is_empty(),
+        "the old one is still there"
+    );
+    input.children.stateful_set = None;
+    assert_eq!(names(&plan(&input, &settings()).actions), ["Apply"]);
+}
+
+#[test]
+fn stateful_set_that_selects_other_pods_is_replaced_with_its_pod() {
+    let mut input = input(exposed());
+    settle(&mut input);
+    let set = input.children.stateful_set.as_mut().unwrap();
+    set.spec.as_mut().unwrap().selector.match_labels = Some([("app".to_owned(), "older".to_owned())].into());
+    assert_eq!(names(&plan(&input, &settings()).actions), ["Delete"]);
 }
 
 #[test]

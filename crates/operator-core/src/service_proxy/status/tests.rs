@@ -150,7 +150,8 @@ fn trouble_with_the_tailnet_is_a_failure() {
     let mut input = settled();
     input.problem = Some(ControlProblem {
         message: "no scope auth_keys".to_owned(),
-        hopeless: false,
+        of_tailnet: true,
+        refused: false,
     });
     assert_eq!(says(&input), (ProxyReason::Failed, "no scope auth_keys".to_owned()));
 }
