@@ -3,6 +3,7 @@
 mod proxy_class;
 mod rights;
 mod scene;
+mod services;
 
 use std::time::Duration;
 

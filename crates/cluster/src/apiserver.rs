@@ -183,7 +183,7 @@ fn start_daemons(folder: &Path, ports: Ports, daemons: &mut Vec<Daemon>) -> Resu
         bind: Ipv4Addr::LOCALHOST.into(),
         port: ports.api,
         advertise: Ipv4Addr::LOCALHOST.into(),
-        service_nets: "10.96.0.0/16".to_owned(),
+        service_nets: "10.96.0.0/16,fd00:10:96::/112".to_owned(),
         admission: folder.join("admission.json"),
         audit_policy: folder.join("audit.json"),
         audit_log: folder.join("audit.log"),

@@ -165,6 +165,48 @@ impl Scene {
         Some(list["items"].get(0)?["metadata"]["name"].as_str()?.to_owned())
     }
 
+    /// Plays the proxy `name`, for want of Pods: it runs, has a device, and carries what it is told by `carries`, the
+    /// list in its status.
+    pub(crate) fn play_proxy(&self, name: &str, carries: &Value) {
+        let pod = format!("{name}-0");
+        let template = &self.get("statefulset", "isthmus", name)["spec"]["template"];
+        if self.find("pod", "isthmus", &pod).is_none() {
+            self.apply(&json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": pod, "namespace": "isthmus", "labels": template["metadata"]["labels"]},
+                "spec": template["spec"],
+            }));
+            let ready = r#"{"status":{"conditions":[{"type":"Ready","status":"True"}]}}"#;
+            self.kubectl(&[
+                "patch",
+                "pod",
+                &pod,
+                "-n",
+                "isthmus",
+                "--subresource=status",
+                "-p",
+                ready,
+            ]);
+        }
+        let uid = &self.get("pod", "isthmus", &pod)["metadata"]["uid"];
+        let config = decoded(&self.get("secret", "isthmus", &pod), "isthmus.json");
+        let applied: Value = serde_json::from_str(&config).unwrap();
+        let status = json!({"version": 1, "podUID": uid, "applied": applied, "carries": carries});
+        let reported = json!({"stringData": {
+            "device_id": format!("device-of-{name}"),
+            "device_fqdn": "web.tail.internal.",
+            "device_ips": r#"["100.64.0.9","fd7a:115c:a1e0::9"]"#,
+            "isthmus-status.json": status.to_string(),
+        }});
+        self.kubectl(&["patch", "secret", &pod, "-n", "isthmus", "-p", &reported.to_string()]);
+    }
+
+    /// Takes away the Pod that [`Self::play_proxy`] made.
+    pub(crate) fn stop_proxy(&self, name: &str) {
+        let pod = format!("{name}-0");
+        self.kubectl(&["delete", "pod", &pod, "-n", "isthmus", "--force", "--grace-period=0"]);
+    }
+
     /// Waits for the condition of Service `web` to have this reason.
     pub(crate) fn wait_for_reason(&self, namespace: &str, reason: &str) -> Value {
         wait::until(reason, || {
