@@ -2,6 +2,7 @@
 
 mod library;
 mod life;
+mod relay;
 mod routes;
 mod traffic;
 pub(crate) mod world;

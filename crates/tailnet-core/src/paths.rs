@@ -75,6 +75,15 @@ pub enum Action {
         /// The message.
         message: Message,
     },
+    /// Seal a message for a disco key and send it to the peer by its relay.
+    Relay {
+        /// The peer.
+        peer: NodeKey,
+        /// Whom to seal it for.
+        disco: DiscoKey,
+        /// The message.
+        message: Message,
+    },
     /// Send the peer's datagrams there from now on; nowhere when there is no path.
     Path {
         /// The peer.
@@ -98,6 +107,8 @@ pub struct Paths {
     own: NodeKey,
     forbidden: AddressSet,
     peers: BTreeMap<NodeKey, PeerPaths>,
+    /// Where peers can reach this node directly.
+    own_endpoints: Vec<SocketAddr>,
     /// The disco keys of all peers.
     runs: BTreeSet<DiscoKey>,
     sent: BTreeMap<TransactionId, SentPing>,
@@ -113,6 +124,7 @@ impl Paths {
             own,
             forbidden: AddressSet::default(),
             peers: BTreeMap::new(),
+            own_endpoints: Vec::new(),
             runs: BTreeSet::new(),
             sent: BTreeMap::new(),
             newcomers: VecDeque::new(),
@@ -152,6 +164,11 @@ impl Paths {
         actions
     }
 
+    /// Takes this node's own endpoints, which peers are asked to ping.
+    pub fn set_own_endpoints(&mut self, endpoints: &[SocketAddr]) {
+        self.own_endpoints = endpoints.iter().copied().take(MAX_ENDPOINTS).collect();
+    }
+
     /// Whether a message of this sender is worth opening.
     pub fn knows(&self, sender: &DiscoKey) -> bool {
         self.runs.contains(sender)
@@ -177,6 +194,28 @@ impl Paths {
             && state.may_search_for_traffic(now)
         {
             let to = state.begin_search(now);
+            self.search(*peer, &to, now, random, &mut actions);
+        }
+        actions
+    }
+
+    /// Takes a message that was opened with the key of `sender` and came by a relay, which vouches for `peer`.
+    pub fn receive_relayed(
+        &mut self,
+        peer: &NodeKey,
+        sender: &DiscoKey,
+        message: &Message,
+        now: Instant,
+        random: Random<'_>,
+    ) -> Vec<Action> {
+        let Some(state) = self.peers.get_mut(peer).filter(|state| state.disco == *sender) else {
+            return Vec::new();
+        };
+        let mut actions = Vec::new();
+        if let Message::CallMeMaybe { endpoints } = message
+            && state.may_be_called(now)
+        {
+            let to = state.called(endpoints, &self.forbidden, now);
             self.ping(*peer, &to, now, random, &mut actions);
         }
         actions
@@ -263,7 +302,11 @@ impl Paths {
             if path != before {
                 actions.push(Action::Path { peer: key, path });
             }
-            self.ping(key, &to, now, random, &mut actions);
+            if path.is_none() && peer.has_begun_search(now) {
+                self.search(key, &to, now, random, &mut actions);
+            } else {
+                self.ping(key, &to, now, random, &mut actions);
+            }
         }
         self.greet_newcomers(now, random, &mut actions);
         actions
@@ -275,10 +318,25 @@ impl Paths {
             let Some(key) = self.newcomers.pop_front() else { break };
             let Some(peer) = self.peers.get_mut(&key) else { continue };
             let to = peer.begin_search(now);
-            self.ping(key, &to, now, random, actions);
+            self.search(key, &to, now, random, actions);
             next += Duration::from_secs(1) / NEW_PEERS_PER_SECOND;
         }
         self.next_newcomer = Some(next);
+    }
+
+    /// Pings, and asks the peer by relay to ping as well: that opens the NATs on both sides.
+    fn search(&mut self, key: NodeKey, to: &[SocketAddr], now: Instant, random: Random<'_>, actions: &mut Vec<Action>) {
+        self.ping(key, to, now, random, actions);
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if !self.own_endpoints.is_empty() && peer.may_call(now) {
+            actions.push(Action::Relay {
+                peer: key,
+                disco: peer.disco,
+                message: Message::CallMeMaybe {
+                    endpoints: self.own_endpoints.clone(),
+                },
+            });
+        }
     }
 
     fn ping(&mut self, key: NodeKey, to: &[SocketAddr], now: Instant, random: Random<'_>, actions: &mut Vec<Action>) {

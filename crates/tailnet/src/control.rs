@@ -22,10 +22,12 @@ use std::net::SocketAddr;
 
 use isthmus_runtime::Secret;
 use isthmus_tailnet_core::key::DiscoKey;
+use isthmus_tailnet_core::netmap::RegionId;
 
+pub(crate) use backoff::Backoff;
 pub(crate) use client::{Client, Progress};
-pub(crate) use dial::Dialer;
 pub use dial::{AuthoritiesError, read_authorities};
+pub(crate) use dial::{Dialer, authorities};
 pub(crate) use server::Server;
 
 /// The capability version that this node claims: the documents of the proxy contract need 109, Headscale 113; 120 invites relay messages
@@ -39,6 +41,8 @@ pub(crate) struct NodeFacts {
     pub(crate) disco: DiscoKey,
     /// Where the node may be reached directly: addresses of its interfaces.
     pub(crate) endpoints: Vec<SocketAddr>,
+    /// The region of the relay at which peers reach the node.
+    pub(crate) home: Option<RegionId>,
 }
 
 /// What the node tells control about itself and never changes while it runs.

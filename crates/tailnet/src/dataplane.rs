@@ -24,18 +24,20 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use isthmus_tailnet_core::key::NodeKey;
+use isthmus_tailnet_core::netmap::RegionId;
 use isthmus_tailnet_core::packet_io::{Offload, PacketIo};
 use isthmus_tailnet_core::wireguard::Transport;
 
 pub use counters::Counts;
-pub use hooks::{Datagram, Hooks, PeerEvent};
-pub use snapshot::{Path, PeerConfig, Snapshot};
+pub use hooks::{Datagram, ForRelay, Hooks, PeerEvent};
+pub use snapshot::{Origin, Path, PeerConfig, Snapshot};
 
 use crate::udp::{UdpLink, WhenFull};
 use crate::wireguard::{Identity, PrivateKey};
@@ -44,6 +46,15 @@ use held::Held;
 use outbox::Outbox;
 use shared::Shared;
 use tables::Tables;
+
+/// Datagrams by relay that wait to be opened.
+const MAX_RELAYED: usize = 512;
+
+/// A WireGuard datagram that came by relay.
+struct RelayedDatagram {
+    from: Origin,
+    bytes: Vec<u8>,
+}
 
 /// What a data plane needs to know for its whole life.
 #[derive(Debug, Clone)]
@@ -58,6 +69,8 @@ pub struct DataPlaneConfig {
 pub struct DataPlane {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// Where datagrams that came by relay go.
+    relayed: Option<SyncSender<RelayedDatagram>>,
     /// Snapshots are applied one after the other.
     applying: Mutex<()>,
 }
@@ -91,6 +104,7 @@ impl DataPlane {
         udp: UdpLink,
     ) -> Result<(Self, Hooks), DataPlaneError> {
         let (senders, hooks) = Hooks::channels();
+        let (relayed, relayed_receiver) = sync_channel(MAX_RELAYED);
         let shared = Arc::new(Shared {
             identity: Identity::new(&config.private_key),
             io,
@@ -101,6 +115,7 @@ impl DataPlane {
             waiting_bytes: AtomicUsize::new(0),
             counters: Counters::default(),
             hooks: senders,
+            relayed: Mutex::new(relayed_receiver),
             stopped: AtomicBool::new(false),
             clock: Mutex::new(()),
             stop_clock: Condvar::new(),
@@ -108,10 +123,12 @@ impl DataPlane {
         let mut plane = Self {
             shared,
             threads: Vec::new(),
+            relayed: Some(relayed),
             applying: Mutex::new(()),
         };
         plane.spawn("egress", outbox::run_egress)?;
         plane.spawn("ingress", ingress::run_ingress)?;
+        plane.spawn("relayed", ingress::run_relayed)?;
         plane.spawn("timers", timers::run_timers)?;
         Ok((plane, hooks))
     }
@@ -146,10 +163,17 @@ impl DataPlane {
         }
     }
 
+    /// Takes a WireGuard datagram that came by relay; false when too many wait already.
+    pub fn take_relayed(&self, region: RegionId, by: NodeKey, bytes: Vec<u8>) -> bool {
+        let from = Origin::Relayed { region, by };
+        let relayed = self.relayed.as_ref();
+        relayed.is_some_and(|relayed| relayed.try_send(RelayedDatagram { from, bytes }).is_ok())
+    }
+
     /// Whether datagrams to a peer have somewhere to go.
     pub fn has_path(&self, key: &NodeKey) -> bool {
         let tables = self.shared.tables.load();
-        tables.by_key(key).is_some_and(|entry| entry.address().is_some())
+        tables.by_key(key).is_some_and(|entry| entry.path().is_some())
     }
 
     /// A handle to send other datagrams from the node's socket.
@@ -207,8 +231,8 @@ impl DataPlane {
         let (shared, now) = (&self.shared, Instant::now());
         let mut outbox = Outbox::new(WhenFull::Drop);
         for entry in &new.entries {
-            let before = old.by_key(&entry.peer.key).and_then(tables::Entry::address);
-            if entry.address().is_none() || entry.address() == before {
+            let before = old.by_key(&entry.peer.key).and_then(tables::Entry::path);
+            if entry.path().is_none() || entry.path() == before {
                 continue;
             }
             match entry.peer.session() {
@@ -235,6 +259,7 @@ impl DataPlane {
 impl Drop for DataPlane {
     fn drop(&mut self) {
         self.shared.stop();
+        self.relayed = None;
         for thread in self.threads.drain(..) {
             // A panic of the thread has been printed already.
             let _ = thread.join();

@@ -14,7 +14,8 @@ use isthmus_tailnet_core::key::NodeKey;
 use isthmus_tailnet_core::netmap::{Netmap, Peer, RoutePolicy};
 use isthmus_tailnet_core::paths::{Action, Paths, Target};
 use isthmus_tailnet_core::tsmp;
-use tokio::sync::{oneshot, watch};
+use isthmus_tailnet_core::wireguard::DatagramKind;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::control::NodeFacts;
@@ -23,6 +24,7 @@ use crate::disco::{DiscoBox, random_id};
 use crate::interface::{Interface, endpoints};
 use crate::node::{NodePrefs, NodeStatus};
 use crate::offloads::{OffloadSwitch, Offloads};
+use crate::relay::{Relayed, Relays};
 
 /// How often paths are looked after.
 const TICK: Duration = Duration::from_millis(250);
@@ -46,6 +48,8 @@ pub(crate) struct Engine {
     pub(crate) status: watch::Receiver<NodeStatus>,
     pub(crate) prefs: watch::Receiver<NodePrefs>,
     pub(crate) install_routes: bool,
+    pub(crate) relays: Relays,
+    pub(crate) relayed: mpsc::Receiver<Relayed>,
     pub(crate) offloads: OffloadSwitch,
     /// The offloads that the machine and the user allow.
     pub(crate) allowed_offloads: Offloads,
@@ -62,6 +66,16 @@ pub(crate) struct Applied {
     peers: Vec<(Arc<Peer>, Vec<IpNet>)>,
     machine: BTreeSet<IpAddr>,
     greetings: Greetings,
+}
+
+impl Applied {
+    /// Nothing yet, on a machine with these addresses.
+    pub(crate) fn on(machine: BTreeSet<IpAddr>) -> Self {
+        Self {
+            machine,
+            ..Self::default()
+        }
+    }
 }
 
 impl Engine {
@@ -83,6 +97,8 @@ impl Engine {
                 Ok(()) = self.prefs.changed() => self.apply_netmap().await,
                 Some(datagram) = self.hooks.datagrams.recv() => self.take_datagram(datagram),
                 Some(event) = self.hooks.events.recv() => self.take_event(&event),
+                Some(out) = self.hooks.relayed.recv() => self.relays.send(out.region, out.to, out.datagram),
+                Some(relayed) = self.relayed.recv() => self.take_relayed(relayed),
                 Some(packet) = self.hooks.consumed.recv() => self.take_packet(&packet),
                 _ = tick.tick() => {
                     let actions = self.paths.tick(Instant::now(), &mut random_id);
@@ -161,6 +177,8 @@ impl Engine {
         let offers = self.prefs.borrow_and_update().advertise_routes.clone();
         self.applied.peers = usable_peers(&netmap, policy, now);
         self.applied.filter = self.applied.filter.with_plan(netmap.filter_plan(policy, &offers, now));
+        self.relays.update(&netmap.relays);
+        self.tell_facts();
         let targets = self.applied.peers.iter().filter_map(|(peer, _)| target(peer)).collect();
         let actions = self.paths.update(targets, forbidden(&netmap, &self.applied.machine));
         self.act(actions);
@@ -187,7 +205,7 @@ impl Engine {
         let peers = self.applied.peers.iter().map(|(peer, nets)| PeerConfig {
             disco: peer.disco,
             allowed_ips: nets.clone(),
-            path: self.paths.path(&peer.key).map(Path::Direct),
+            path: self.path_to(peer),
             ..PeerConfig::new(peer.key)
         });
         self.plane.apply(Snapshot {
@@ -195,6 +213,47 @@ impl Engine {
             peers: peers.collect(),
             filter: Some(Arc::new(self.applied.filter.clone())),
         });
+    }
+
+    /// The way to a peer: direct, or by relay until that is found.
+    fn path_to(&self, peer: &Peer) -> Option<Path> {
+        let relay = peer.home.filter(|home| self.relays.has(*home)).map(Path::Relay);
+        self.paths.path(&peer.key).map(Path::Direct).or(relay)
+    }
+
+    /// Tells control what peers need to know to reach this node.
+    fn tell_facts(&mut self) {
+        let endpoints = endpoints(&self.applied.machine, self.port);
+        self.paths.set_own_endpoints(&endpoints);
+        let home = self.relays.home();
+        self.facts.send_if_modified(|facts| {
+            let changed = (&facts.endpoints, facts.home) != (&endpoints, home);
+            (facts.endpoints, facts.home) = (endpoints, home);
+            changed
+        });
+    }
+
+    fn take_relayed(&mut self, relayed: Relayed) {
+        let Relayed {
+            region,
+            from,
+            mut packet,
+        } = relayed;
+        if DatagramKind::of(&packet) != DatagramKind::Other {
+            if !self.plane.take_relayed(region, from, packet) {
+                tracing::trace!(region, "a relayed datagram is lost, too many wait");
+            }
+            return;
+        }
+        let paths = &self.paths;
+        let Some((sender, message)) = self.disco.open(&mut packet, |sender| paths.knows(sender)) else {
+            return;
+        };
+        tracing::trace!(region, ?sender, ?message, "disco message by relay");
+        let actions = self
+            .paths
+            .receive_relayed(&from, &sender, &message, Instant::now(), &mut random_id);
+        self.act(actions);
     }
 
     fn take_datagram(&mut self, mut datagram: Datagram) {
@@ -223,7 +282,7 @@ impl Engine {
         }
     }
 
-    fn act(&self, actions: Vec<Action>) {
+    fn act(&mut self, actions: Vec<Action>) {
         let mut paths_changed = false;
         for action in actions {
             match action {
@@ -233,6 +292,13 @@ impl Engine {
                     };
                     if let Err(error) = self.sender.send(to, &datagram) {
                         tracing::trace!(%to, %error, "cannot send a disco message");
+                    }
+                }
+                Action::Relay { peer, disco, message } => {
+                    let home = self.applied.peers.iter().find(|(known, _)| known.key == peer);
+                    let region = home.and_then(|(peer, _)| peer.home);
+                    if let (Some(region), Some(datagram)) = (region, self.disco.seal(&disco, &message)) {
+                        self.relays.send(region, peer, datagram);
                     }
                 }
                 Action::Path { peer, path } => {
@@ -264,13 +330,8 @@ impl Engine {
     async fn review(&mut self) {
         match self.interface.machine_addresses().await {
             Ok(machine) if machine != self.applied.machine => {
-                let endpoints = endpoints(&machine, self.port);
                 self.applied.machine = machine;
-                self.facts.send_if_modified(|facts| {
-                    let changed = facts.endpoints != endpoints;
-                    facts.endpoints = endpoints;
-                    changed
-                });
+                self.tell_facts();
                 self.apply_netmap().await;
             }
             Ok(_) => {}

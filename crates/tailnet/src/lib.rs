@@ -13,6 +13,7 @@ pub mod wireguard;
 
 mod disco;
 mod engine;
+mod relay;
 mod segment;
 mod waker;
 

@@ -16,12 +16,13 @@ pub use config::{NodeConfig, TunConfig};
 pub use prefs::NodePrefs;
 pub use status::{LoginState, NodeError, NodeErrorKind, NodeStatus};
 
-use crate::control::{Client, ClientConfig, Dialer, NodeFacts, Progress, Server};
+use crate::control::{Client, ClientConfig, Dialer, NodeFacts, Progress, Server, authorities};
 use crate::dataplane::{DataPlane, DataPlaneConfig};
 use crate::disco::DiscoBox;
 use crate::engine::{Applied, Engine};
 use crate::interface::{Interface, endpoints};
 use crate::offloads::{OffloadSwitch, Offloads};
+use crate::relay::{RelayIdentity, Relays};
 use crate::state::Identity;
 use crate::tun::{self, Tun};
 use crate::udp::UdpLink;
@@ -165,7 +166,13 @@ async fn start_engine(
     let facts = NodeFacts {
         disco: disco.public_key(),
         endpoints: endpoints(&machine, port),
+        home: None,
     };
+    let (relays, relayed) = Relays::new(RelayIdentity {
+        private: *identity.node.export().as_bytes(),
+        public: own_key,
+        authorities: Arc::new(authorities(&config.extra_ca)),
+    });
     let (facts, facts_receiver) = watch::channel(facts);
     let engine = Engine {
         sender: plane.datagram_sender(),
@@ -179,10 +186,12 @@ async fn start_engine(
         status,
         prefs,
         install_routes: config.install_routes,
+        relays,
+        relayed,
         offloads,
         allowed_offloads,
         is_new: !identity.was_logged_in(),
-        applied: Applied::default(),
+        applied: Applied::on(machine),
     };
     Ok((engine, facts_receiver))
 }

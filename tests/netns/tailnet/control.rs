@@ -14,13 +14,25 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 /// A private address: to any other, Go clients insist on TLS after their first connection.
 const ADDRESS: &str = "10.9.0.9:8080";
 
+/// Where the relay listens.
+const RELAY: &str = "10.9.0.9:3443";
+
+/// How to run the server.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    /// The policy; without one everybody may reach everybody.
+    pub(crate) policy: Option<String>,
+    /// Whether there is a relay.
+    pub(crate) relay: bool,
+}
+
 /// A control server that can be stopped and started again with its memory.
 pub(crate) struct Control {
     namespace: Namespace,
     state: PathBuf,
     url: String,
     auth_key: String,
-    policy: Option<String>,
+    options: Options,
     running: Mutex<Option<Running>>,
 }
 
@@ -33,16 +45,15 @@ struct Running {
 type Job = Box<dyn FnOnce(Arc<Tailbox>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 impl Control {
-    pub(crate) fn start(namespace: &Namespace, state: &Path, policy: Option<&str>) -> Self {
-        let (url, auth_key, running) = run(namespace, state, policy);
-        let policy = policy.map(str::to_owned);
+    pub(crate) fn start(namespace: &Namespace, state: &Path, options: Options) -> Self {
+        let (url, auth_key, running) = run(namespace, state, &options);
         let running = Mutex::new(Some(running));
         Self {
             namespace: namespace.clone(),
             state: state.to_owned(),
             url,
             auth_key,
-            policy,
+            options,
             running,
         }
     }
@@ -113,7 +124,7 @@ impl Control {
 
     /// Starts the server again.
     pub(crate) fn restart(&self) {
-        let (_, _, running) = run(&self.namespace, &self.state, self.policy.as_deref());
+        let (_, _, running) = run(&self.namespace, &self.state, &self.options);
         *self.running.lock().unwrap() = Some(running);
     }
 }
@@ -124,16 +135,17 @@ impl Drop for Control {
     }
 }
 
-fn run(namespace: &Namespace, state: &Path, policy: Option<&str>) -> (String, String, Running) {
+fn run(namespace: &Namespace, state: &Path, options: &Options) -> (String, String, Running) {
     let (ready, started) = mpsc::channel();
     let (jobs, mut todo) = unbounded_channel::<Job>();
-    let (namespace, state, policy) = (namespace.clone(), state.to_owned(), policy.map(str::to_owned));
+    let (namespace, state, options) = (namespace.clone(), state.to_owned(), options.clone());
     let work = async move {
         let listen: SocketAddr = ADDRESS.parse().unwrap();
         let tailbox = Tailbox::start(Config {
             listen,
             state_file: Some(state),
-            policy,
+            policy: options.policy,
+            relay: options.relay.then(|| RELAY.parse().unwrap()),
             ..Config::default()
         })
         .await

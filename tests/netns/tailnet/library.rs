@@ -60,7 +60,7 @@ fn changed_host_name_and_routes_take_effect_while_the_node_runs() {
         return;
     }
     let policy = r#"{"autoApprovers": {"routes": {"10.0.0.0/8": ["autogroup:member"]}}}"#;
-    let tailnet = Tailnet::with_policy("prefs", Some(policy));
+    let tailnet = Tailnet::with_policy("prefs", policy);
     let two = tailnet.start(1, &["--advertise-routes", "10.77.0.0/24"]);
     let machine = tailnet.machines[0].clone();
     let key = tailnet.control.auth_key().to_owned();
@@ -204,7 +204,7 @@ fn offloads_that_control_forbids_are_switched_off() {
         return;
     }
     let policy = r#"{"nodeAttrs": [{"target": ["*"], "attr": ["disable-udp-gso", "disable-udp-gro"]}]}"#;
-    let tailnet = Tailnet::with_policy("offloads", Some(policy));
+    let tailnet = Tailnet::with_policy("offloads", policy);
     let (one, two) = (tailnet.start(0, &[]), tailnet.start(1, &[]));
     isthmus_testkit::wait::until("the nodes to obey", || {
         (tailnet

@@ -91,7 +91,7 @@ fn node_that_does_not_accept_routes_uses_none() {
         return;
     }
     let policy = r#"{"autoApprovers": {"routes": {"10.0.0.0/8": ["autogroup:member"]}}}"#;
-    let tailnet = Tailnet::with_policy("norouter", Some(policy));
+    let tailnet = Tailnet::with_policy("norouter", policy);
     let ends = Ends::new(&tailnet);
     let two = tailnet.start(1, &["--advertise-routes", SUBNET]);
     let one = tailnet.start(0, &[]);
@@ -114,7 +114,7 @@ fn policy_decides_what_of_a_subnet_is_reached() {
     let policy = r#"{
         "autoApprovers": {"routes": {"10.77.0.0/24": ["autogroup:member"]}},
         "acls": [{"action": "accept", "src": ["autogroup:member"], "dst": ["10.77.0.5:7000"]},]}"#;
-    let tailnet = Tailnet::with_policy("policy", Some(policy));
+    let tailnet = Tailnet::with_policy("policy", policy);
     let ends = Ends::new(&tailnet);
     let two = tailnet.start(1, &["--advertise-routes", SUBNET]);
     let one = tailnet.start(0, &["--accept-routes"]);

@@ -12,6 +12,8 @@ use isthmus_testkit::netns::{Namespace, Net, Process, Switch};
 use isthmus_testkit::{binary, wait};
 use tempfile::TempDir;
 
+pub(crate) use control::Options;
+
 use control::Control;
 
 /// A control server and two machines on one link.
@@ -33,11 +35,22 @@ pub(crate) struct RunningNode {
 impl Tailnet {
     /// Starts the control server; no node runs yet.
     pub(crate) fn new(name: &str) -> Self {
-        Self::with_policy(name, None)
+        Self::with(name, Options::default())
     }
 
     /// The same with a policy.
-    pub(crate) fn with_policy(name: &str, policy: Option<&str>) -> Self {
+    pub(crate) fn with_policy(name: &str, policy: &str) -> Self {
+        Self::with(
+            name,
+            Options {
+                policy: Some(policy.to_owned()),
+                ..Options::default()
+            },
+        )
+    }
+
+    /// The same with these options of the control server.
+    pub(crate) fn with(name: &str, options: Options) -> Self {
         let net = Net::new(name);
         let switch = net.switch("link");
         let [a, b, control] = ["a", "b", "control"].map(|name| net.namespace(name));
@@ -46,7 +59,7 @@ impl Tailnet {
             net.plug(&switch, machine, "eth0", &[&addresses[0], &addresses[1]]);
         }
         let files = TempDir::new().unwrap();
-        let control = Control::start(&control, &files.path().join("tailbox.json"), policy);
+        let control = Control::start(&control, &files.path().join("tailbox.json"), options);
         fs::write(files.path().join("key"), control.auth_key()).unwrap();
         Self {
             machines: [a, b],

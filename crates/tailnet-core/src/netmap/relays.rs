@@ -115,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    fn read(node: serde_json::Value) -> BTreeMap<RegionId, Region> {
+    fn read(node: &serde_json::Value) -> BTreeMap<RegionId, Region> {
         let map = json!({"Regions": {"7": {"RegionID": 7, "RegionCode": "x", "RegionName": "X", "Nodes": [node]}}});
         regions(serde_json::from_value(map).expect("test documents are valid"))
     }
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn ports_and_checks_have_their_defaults() {
         let regions = read(
-            json!({"Name": "7a", "RegionID": 7, "HostName": "relay.example", "IPv4": "192.0.2.1", "IPv6": "none"}),
+            &json!({"Name": "7a", "RegionID": 7, "HostName": "relay.example", "IPv4": "192.0.2.1", "IPv6": "none"}),
         );
         let relay = &regions[&7].relays[0];
         assert_eq!((relay.port, relay.stun), (443, Some(3478)));
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn pin_is_read_and_a_pin_that_is_none_makes_the_relay_unusable() {
         let with = |name: String| {
-            read(json!({"Name": "7a", "RegionID": 7, "HostName": "r", "CertName": name, "STUNPort": -1}))
+            read(&json!({"Name": "7a", "RegionID": 7, "HostName": "r", "CertName": name, "STUNPort": -1}))
         };
         let regions = with(format!("sha256-raw:{}", "ab".repeat(32)));
         assert_eq!(regions[&7].relays[0].check, CertificateCheck::Pinned([0xab; 32]));

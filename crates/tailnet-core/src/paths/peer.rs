@@ -11,6 +11,9 @@ use super::{
 use crate::addresses::AddressSet;
 use crate::key::DiscoKey;
 
+/// Least pause between two wishes to be pinged.
+const CALL_PAUSE: Duration = Duration::from_secs(2);
+
 /// Addresses learned from the peer's own pings that are kept at most.
 const MAX_LEARNED: usize = 8;
 
@@ -31,6 +34,8 @@ pub(super) struct PeerPaths {
     /// Where the peer's pings came from, with the time of the last.
     learned: BTreeMap<SocketAddr, Instant>,
     best: Option<Best>,
+    last_call: Option<Instant>,
+    last_called: Option<Instant>,
     last_search: Option<Instant>,
     pause: Duration,
 }
@@ -54,6 +59,8 @@ impl PeerPaths {
             named: Vec::new(),
             learned: BTreeMap::new(),
             best: None,
+            last_call: None,
+            last_called: None,
             last_search: None,
             pause: SEARCH_PAUSE.0,
         }
@@ -76,6 +83,43 @@ impl PeerPaths {
         let has_news = came_online || named.iter().any(|endpoint| !self.named.contains(endpoint));
         (self.named, self.online) = (named, online);
         has_news
+    }
+
+    /// Whether a search begins now.
+    pub(super) fn has_begun_search(&self, now: Instant) -> bool {
+        self.last_search == Some(now)
+    }
+
+    /// Whether the peer may be asked to ping now; it is noted as asked.
+    pub(super) fn may_call(&mut self, now: Instant) -> bool {
+        let due = self.last_call.is_none_or(|last| last + CALL_PAUSE <= now);
+        if due {
+            self.last_call = Some(now);
+        }
+        due
+    }
+
+    /// Whether a wish of the peer to be pinged is heard now; it is noted as heard.
+    pub(super) fn may_be_called(&mut self, now: Instant) -> bool {
+        let due = self.last_called.is_none_or(|last| last + WANTED_PAUSE <= now);
+        if due {
+            self.last_called = Some(now);
+        }
+        due
+    }
+
+    /// The peer wants to be pinged at these endpoints, of which those are given that may be.
+    pub(super) fn called(&mut self, endpoints: &[SocketAddr], forbidden: &AddressSet, now: Instant) -> Vec<SocketAddr> {
+        let to = endpoints
+            .iter()
+            .copied()
+            .filter(|endpoint| is_probeable(*endpoint, forbidden));
+        let to: Vec<_> = to.take(MAX_ENDPOINTS - MAX_LEARNED).collect();
+        if self.best.is_none() {
+            self.last_search = Some(now);
+            self.search_soon();
+        }
+        to
     }
 
     /// Starts the pauses between searches anew.

@@ -36,7 +36,7 @@ fn pings(actions: &[Action]) -> Vec<(SocketAddr, TransactionId)> {
             message: Message::Ping { id, .. },
             ..
         } => Some((*to, *id)),
-        Action::Send { .. } | Action::Path { .. } => None,
+        Action::Send { .. } | Action::Path { .. } | Action::Relay { .. } => None,
     };
     actions.iter().filter_map(ping).collect()
 }
@@ -44,7 +44,7 @@ fn pings(actions: &[Action]) -> Vec<(SocketAddr, TransactionId)> {
 fn paths_set(actions: &[Action]) -> Vec<Option<SocketAddr>> {
     let path = |action: &Action| match action {
         Action::Path { path, .. } => Some(*path),
-        Action::Send { .. } => None,
+        Action::Send { .. } | Action::Relay { .. } => None,
     };
     actions.iter().filter_map(path).collect()
 }
@@ -295,4 +295,74 @@ fn path_changes_only_for_a_clearly_faster_one() {
     let fresh = pings(&bench.ping_from(at(3), RUN, Some(PEER)));
     bench.now += Duration::from_millis(10);
     assert_eq!(paths_set(&bench.pong(at(3), fresh[0].1)), [Some(at(3))]);
+}
+
+/// Endpoints of the calls among the actions.
+fn calls(actions: &[Action]) -> Vec<Vec<SocketAddr>> {
+    let call = |action: &Action| match action {
+        Action::Relay {
+            peer: PEER,
+            disco: RUN,
+            message: Message::CallMeMaybe { endpoints },
+        } => Some(endpoints.clone()),
+        Action::Send { .. } | Action::Path { .. } | Action::Relay { .. } => None,
+    };
+    actions.iter().filter_map(call).collect()
+}
+
+impl Bench {
+    fn called(&mut self, by: DiscoKey, endpoints: &[SocketAddr]) -> Vec<Action> {
+        let message = Message::CallMeMaybe {
+            endpoints: endpoints.to_vec(),
+        };
+        self.call(|paths, now, random| paths.receive_relayed(&PEER, &by, &message, now, random))
+    }
+}
+
+#[test]
+fn search_asks_the_peer_by_relay_to_ping_all_own_endpoints_until_there_is_a_path() {
+    let mut bench = Bench::new(vec![target(PEER, RUN, &[at(1)])]);
+    bench.paths.set_own_endpoints(&[at(7), at(8)]);
+    assert_eq!(calls(&bench.tick()), [[at(7), at(8)]]);
+    let later = calls(&bench.pass(Duration::from_mins(1)));
+    assert!(!later.is_empty() && later.len() < 10, "{} calls", later.len());
+    let id = pings(&bench.pass(Duration::from_secs(30)))
+        .last()
+        .expect("searches go on")
+        .1;
+    bench.pong(at(1), id);
+    assert!(bench.paths.path(&PEER).is_some());
+    assert!(calls(&bench.pass(Duration::from_secs(1))).is_empty());
+}
+
+#[test]
+fn call_of_a_peer_is_answered_by_pings_at_most_once_a_second() {
+    let mut bench = Bench::new(vec![target(PEER, RUN, &[])]);
+    bench.tick();
+    let to = |actions: &[Action]| pings(actions).iter().map(|(to, _)| *to).collect::<Vec<_>>();
+    assert_eq!(to(&bench.called(RUN, &[at(5), at(6)])), [at(5), at(6)]);
+    assert!(to(&bench.called(RUN, &[at(5)])).is_empty());
+    bench.now += Duration::from_secs(1);
+    let again = bench.called(RUN, &[at(6)]);
+    assert_eq!(to(&again), [at(6)]);
+    assert_eq!(paths_set(&bench.pong(at(6), pings(&again)[0].1)), [Some(at(6))]);
+}
+
+#[test]
+fn hostile_endpoints_of_a_call_are_not_probed_and_a_stranger_is_not_heard() {
+    let mut bench = Bench::new(vec![target(PEER, RUN, &[])]);
+    let hostile: Vec<SocketAddr> = [
+        "127.0.0.1:1",
+        "169.254.169.254:80",
+        "100.64.0.9:1",
+        "[::1]:1",
+        "224.0.0.1:1",
+    ]
+    .map(|text| text.parse().unwrap())
+    .into();
+    assert!(bench.called(RUN, &hostile).is_empty());
+    bench.now += Duration::from_secs(2);
+    assert!(bench.called(DiscoKey::from_bytes([66; 32]), &[at(5)]).is_empty());
+    let many: Vec<SocketAddr> = (0..200).map(at).collect();
+    assert!(pings(&bench.called(RUN, &many)).len() <= MAX_ENDPOINTS);
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use isthmus_runtime::ErrorChain;
 use isthmus_tailnet_core::netmap::{MapChange, NetmapStore};
-use isthmus_tailnet_wire::control::{MapRequest, MapResponse};
+use isthmus_tailnet_wire::control::{MapRequest, MapResponse, NetInfo};
 use tokio::sync::watch;
 
 use super::backoff::Backoff;
@@ -284,20 +284,27 @@ impl Client {
     }
 
     fn map_request(&self, facts: &NodeFacts) -> MapRequest {
-        MapRequest {
+        let request = MapRequest {
             version: CAPABILITY_VERSION.into(),
             compress: "zstd".to_owned(),
             keep_alive: true,
             node_key: self.identity.node.public.into(),
             stream: true,
             hostinfo: Some(hostinfo(&self.config, &self.prefs.borrow())),
-            ..with_facts(MapRequest::default(), facts)
-        }
+            ..MapRequest::default()
+        };
+        with_facts(request, facts)
     }
 }
 
 /// Some servers replace what they know by whatever a map request carries, so every one carries all of it.
-pub(super) fn with_facts(request: MapRequest, facts: &NodeFacts) -> MapRequest {
+pub(super) fn with_facts(mut request: MapRequest, facts: &NodeFacts) -> MapRequest {
+    if let (Some(hostinfo), Some(home)) = (&mut request.hostinfo, facts.home) {
+        hostinfo.net_info = Some(NetInfo {
+            preferred_derp: home.into(),
+            ..NetInfo::default()
+        });
+    }
     MapRequest {
         disco_key: isthmus_tailnet_wire::keys::DiscoKey::from_bytes(*facts.disco.as_bytes()),
         endpoints: facts.endpoints.iter().copied().collect(),

@@ -48,20 +48,25 @@ pub fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, Aut
         .map_err(error)
 }
 
+/// The public authorities and `extra`.
+pub(crate) fn authorities(extra: &[CertificateDer<'static>]) -> rustls::RootCertStore {
+    let mut roots = rustls::RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    let (_, refused) = roots.add_parsable_certificates(extra.iter().cloned());
+    if refused > 0 {
+        tracing::warn!(refused, "some extra certificates are no authorities and are ignored");
+    }
+    roots
+}
+
 impl Dialer {
     /// A dialer that trusts the public authorities and `extra`.
     pub(crate) fn new(extra: &[CertificateDer<'static>]) -> Self {
-        let mut roots = rustls::RootCertStore {
-            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-        };
-        let (_, refused) = roots.add_parsable_certificates(extra.iter().cloned());
-        if refused > 0 {
-            tracing::warn!(refused, "some extra certificates are no authorities and are ignored");
-        }
         let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("the ring provider supports the default protocol versions")
-            .with_root_certificates(roots)
+            .with_root_certificates(authorities(extra))
             .with_no_client_auth();
         Self {
             tls: TlsConnector::from(Arc::new(config)),

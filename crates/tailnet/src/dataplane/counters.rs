@@ -35,8 +35,12 @@ counters! {
     udp_sends,
     /// Bytes of those data messages.
     udp_send_bytes,
+    /// Datagrams handed to relays.
+    relay_sends,
     /// Receive buffers filled; one holds up to 64 datagrams.
     udp_receives,
+    /// Datagrams that came by relay.
+    relay_receives,
     /// Bytes in those buffers.
     udp_receive_bytes,
     /// Outgoing packets without a peer, with a foreign source, or refused by the filter.

@@ -1,11 +1,12 @@
 //! Handshake initiations of nodes that are not known yet: control may be about to announce them.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use isthmus_tailnet_core::key::NodeKey;
 use isthmus_tailnet_core::wireguard::MAX_HANDSHAKE_MESSAGE;
+
+use super::Origin;
 
 /// Initiations that are held at once.
 const MAX_HELD: usize = 64;
@@ -21,7 +22,7 @@ pub(super) struct Held(VecDeque<Initiation>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Initiation {
     pub(super) key: NodeKey,
-    pub(super) from: SocketAddr,
+    pub(super) from: Origin,
     pub(super) message: [u8; MAX_HANDSHAKE_MESSAGE],
     pub(super) at: Instant,
 }
@@ -51,10 +52,10 @@ mod tests {
 
     use isthmus_tailnet_core::key::NodeKey;
 
-    use super::{Held, Initiation, MAX_HELD};
+    use super::{Held, Initiation, MAX_HELD, Origin};
 
     fn initiation(n: u8, at: Instant) -> Initiation {
-        let from = "192.0.2.1:1".parse().unwrap();
+        let from = Origin::Direct("192.0.2.1:1".parse().unwrap());
         Initiation {
             key: NodeKey::from_bytes([n; 32]),
             from,

@@ -3,13 +3,19 @@
 use std::net::SocketAddr;
 
 use isthmus_tailnet_core::key::NodeKey;
+use isthmus_tailnet_core::netmap::RegionId;
 use tokio::sync::mpsc;
+
+use super::Origin;
 
 /// Datagrams kept for a slow listener.
 const MAX_DATAGRAMS: usize = 256;
 
 /// Events kept for a slow listener.
 const MAX_EVENTS: usize = 256;
+
+/// Datagrams for relays that are kept: about ten milliseconds of a fast sender.
+const MAX_RELAYED: usize = 1024;
 
 /// Packets for the node itself that are kept.
 const MAX_CONSUMED: usize = 16;
@@ -21,8 +27,21 @@ pub struct Hooks {
     pub datagrams: mpsc::Receiver<Datagram>,
     /// What happened to peers.
     pub events: mpsc::Receiver<PeerEvent>,
+    /// Datagrams to be passed on by relays.
+    pub relayed: mpsc::Receiver<ForRelay>,
     /// Inner packets of peers that are for the node itself and not for its machine.
     pub consumed: mpsc::Receiver<Box<[u8]>>,
+}
+
+/// A datagram for a peer at a relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForRelay {
+    /// The relay's region.
+    pub region: RegionId,
+    /// The peer.
+    pub to: NodeKey,
+    /// The datagram.
+    pub datagram: Vec<u8>,
 }
 
 /// A datagram from the node's UDP socket.
@@ -45,13 +64,13 @@ pub enum PeerEvent {
         /// The node's key, proven to be in the initiation, not proven to be the sender's.
         key: NodeKey,
         /// Where the initiation came from.
-        from: SocketAddr,
+        from: Origin,
     },
     /// A data message for a session that does not exist: its sender has not noticed that this node was restarted. When
     /// the address is a peer's path, a handshake has been started already.
     UnknownIndex {
         /// Where the message came from.
-        from: SocketAddr,
+        from: Origin,
     },
     /// A handshake with this peer was completed, or answered.
     Handshake(NodeKey),
@@ -62,10 +81,17 @@ pub enum PeerEvent {
 pub(super) struct HookSenders {
     pub(super) datagrams: mpsc::Sender<Datagram>,
     pub(super) events: mpsc::Sender<PeerEvent>,
+    relayed: mpsc::Sender<ForRelay>,
     consumed: mpsc::Sender<Box<[u8]>>,
 }
 
 impl HookSenders {
+    /// Hands a datagram to a relay; false when too many wait already.
+    pub(super) fn relay(&self, region: RegionId, to: NodeKey, datagram: &[u8]) -> bool {
+        let datagram = datagram.to_vec();
+        self.relayed.try_send(ForRelay { region, to, datagram }).is_ok()
+    }
+
     /// Hands a packet to the node itself; nothing happens when many wait already.
     pub(super) fn hand_over(&self, packet: &[u8]) {
         let _ = self.consumed.try_send(packet.into());
@@ -77,15 +103,18 @@ impl Hooks {
         let (datagrams, datagram_receiver) = mpsc::channel(MAX_DATAGRAMS);
         let (events, event_receiver) = mpsc::channel(MAX_EVENTS);
         let (consumed, consumed_receiver) = mpsc::channel(MAX_CONSUMED);
+        let (relayed, relayed_receiver) = mpsc::channel(MAX_RELAYED);
         (
             HookSenders {
                 datagrams,
                 events,
+                relayed,
                 consumed,
             },
             Self {
                 datagrams: datagram_receiver,
                 events: event_receiver,
+                relayed: relayed_receiver,
                 consumed: consumed_receiver,
             },
         )

@@ -1,6 +1,5 @@
 //! The way in: datagrams from the socket to peers' sessions, and their packets to the TUN.
 
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -16,7 +15,7 @@ use super::outbox::Outbox;
 use super::peer::at_most_every;
 use super::shared::Shared;
 use super::tables::{Entry, Tables};
-use super::{Datagram, PeerEvent};
+use super::{Datagram, Origin, PeerEvent, RelayedDatagram};
 use crate::udp::{ReceiveBuffers, ReceivedBatch, WhenFull};
 use crate::wireguard::Initiator;
 
@@ -56,6 +55,29 @@ pub(super) fn run_ingress(shared: &Shared) {
     }
 }
 
+/// Takes the datagrams that came by relay until the data plane is stopped.
+pub(super) fn run_relayed(shared: &Shared) {
+    let mut ingress = Ingress {
+        shared,
+        outbox: Outbox::new(WhenFull::Drop),
+        opened: Vec::with_capacity(1),
+        last_unknown: None,
+    };
+    let relayed = shared.relayed.lock().unwrap_or_else(PoisonError::into_inner);
+    // It is closed when the data plane is dropped.
+    while let Ok(RelayedDatagram { from, mut bytes }) = relayed.recv() {
+        let (tables, now) = (shared.tables.load(), Instant::now());
+        add(&shared.counters.relay_receives, 1);
+        let stride = bytes.len();
+        let kind = DatagramKind::of(&bytes);
+        if let DatagramKind::Data(index) = kind {
+            ingress.data(&tables, index, from, &mut bytes, stride, now);
+        } else {
+            ingress.other(&tables, kind, from, &bytes, now);
+        }
+    }
+}
+
 impl Ingress<'_> {
     /// Takes the datagrams of one receive buffer, neighbours of one session together.
     fn take(&mut self, tables: &Tables, batch: ReceivedBatch<'_>, now: Instant) {
@@ -70,16 +92,16 @@ impl Ingress<'_> {
                 while end < bytes.len() && next(end) == DatagramKind::Data(index) {
                     end = (end + stride).min(bytes.len());
                 }
-                self.data(tables, index, from, &mut bytes[start..end], stride, now);
+                self.data(tables, index, Origin::Direct(from), &mut bytes[start..end], stride, now);
             } else {
-                self.other(tables, kind, from, &bytes[start..end], now);
+                self.other(tables, kind, Origin::Direct(from), &bytes[start..end], now);
             }
             start = end;
         }
     }
 
     /// Opens data messages of one session and passes their packets on.
-    fn data(&mut self, tables: &Tables, index: u32, from: SocketAddr, batch: &mut [u8], stride: usize, now: Instant) {
+    fn data(&mut self, tables: &Tables, index: u32, from: Origin, batch: &mut [u8], stride: usize, now: Instant) {
         let found = tables
             .by_session(index)
             .and_then(|entry| Some((entry, entry.peer.session()?)));
@@ -113,9 +135,12 @@ impl Ingress<'_> {
     }
 
     /// A peer speaks in a session that is not ours any more: most likely this node was restarted.
-    fn unknown_index(&mut self, tables: &Tables, from: SocketAddr, now: Instant) {
+    fn unknown_index(&mut self, tables: &Tables, from: Origin, now: Instant) {
         add(&self.shared.counters.unknown_index, 1);
-        if let Some(entry) = tables.by_path(from).filter(|entry| entry.peer.may_force_handshake(now)) {
+        if let Some(entry) = tables
+            .by_origin(from)
+            .filter(|entry| entry.peer.may_force_handshake(now))
+        {
             self.shared.start_handshake(entry, false, now);
         }
         if at_most_every(Duration::from_millis(100), &mut self.last_unknown, now) {
@@ -123,7 +148,7 @@ impl Ingress<'_> {
         }
     }
 
-    fn other(&mut self, tables: &Tables, kind: DatagramKind, from: SocketAddr, datagram: &[u8], now: Instant) {
+    fn other(&mut self, tables: &Tables, kind: DatagramKind, from: Origin, datagram: &[u8], now: Instant) {
         match kind {
             DatagramKind::Initiation => self.initiation(tables, from, datagram, now),
             DatagramKind::Answer(index) => match tables.by_session(index) {
@@ -133,6 +158,8 @@ impl Ingress<'_> {
                 _ => add(&self.shared.counters.handshakes_refused, 1),
             },
             DatagramKind::Data(_) | DatagramKind::Other => {
+                // What comes by relay and is not WireGuard does not come here.
+                let Origin::Direct(from) = from else { return };
                 let message = Datagram {
                     from,
                     bytes: datagram.into(),
@@ -144,8 +171,8 @@ impl Ingress<'_> {
         }
     }
 
-    fn initiation(&mut self, tables: &Tables, from: SocketAddr, datagram: &[u8], now: Instant) {
-        match self.shared.identity.initiator(datagram, from) {
+    fn initiation(&mut self, tables: &Tables, from: Origin, datagram: &[u8], now: Instant) {
+        match self.shared.identity.initiator(datagram, from.address()) {
             Initiator::Peer(key) => match tables.by_key(&key) {
                 Some(entry) => self.shared.handle(&mut self.outbox, entry, from, datagram, now),
                 None => {
@@ -161,7 +188,7 @@ impl Ingress<'_> {
                     }
                 }
             },
-            Initiator::Cookie(cookie) => self.shared.send_message(from, cookie.as_bytes()),
+            Initiator::Cookie(cookie) => self.shared.answer(from, cookie.as_bytes()),
             Initiator::Refused => add(&self.shared.counters.handshakes_refused, 1),
         }
     }
@@ -169,15 +196,17 @@ impl Ingress<'_> {
 
 impl Shared {
     /// Gives a handshake message to its peer's session, answers it, and sends what waited for it.
-    pub(super) fn handle(&self, outbox: &mut Outbox, entry: &Entry, from: SocketAddr, message: &[u8], now: Instant) {
+    pub(super) fn handle(&self, outbox: &mut Outbox, entry: &Entry, from: Origin, message: &[u8], now: Instant) {
         let session = entry.peer.session_or_new(&self.identity, now);
-        match session.handle(message, from, now) {
+        match session.handle(message, from.address(), now) {
             Ok(handled) => {
                 if let Some(answer) = handled.answer {
-                    self.send_message(from, answer.as_bytes());
+                    self.answer(from, answer.as_bytes());
                 }
                 if handled.authentic {
-                    entry.peer.learn_path(from);
+                    if let Origin::Direct(from) = from {
+                        entry.peer.learn_path(from);
+                    }
                     self.tell(PeerEvent::Handshake(entry.peer.key));
                     if session.is_ready() {
                         outbox.send_waiting(self, entry, now);

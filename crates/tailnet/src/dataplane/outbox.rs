@@ -1,16 +1,17 @@
 //! The way out: packets of one peer gathered into strided batches, sealed, sent.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use isthmus_tailnet_core::key::NodeKey;
+use isthmus_tailnet_core::netmap::RegionId;
 use isthmus_tailnet_core::packet_io::Offload;
 use isthmus_tailnet_core::wireguard::{DATA_HEADER, DATA_OVERHEAD, Handshaker, Transport};
 
 use super::counters::add;
 use super::shared::Shared;
 use super::tables::Entry;
-use super::{PeerEvent, judge};
+use super::{Origin, Path, PeerEvent, judge};
 use crate::segment::{complete_checksum, cut, padded};
 use crate::udp::WhenFull;
 use crate::wireguard::Session;
@@ -28,10 +29,18 @@ pub(super) struct Outbox {
     full: WhenFull,
 }
 
+/// Where a batch goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Destination {
+    path: Path,
+    /// The peer, for relays.
+    peer: NodeKey,
+}
+
 /// A batch that may still grow: datagrams of equal length to one peer.
 struct Run {
     session: Arc<Session>,
-    to: SocketAddr,
+    to: Destination,
     stride: usize,
     used: usize,
 }
@@ -50,10 +59,12 @@ impl Outbox {
     /// missing: a handshake, a path.
     pub(super) fn send(&mut self, shared: &Shared, entry: &Entry, packet: &mut [u8], offload: Offload, now: Instant) {
         let session = entry.peer.session().filter(|session| session.is_ready());
-        let (Some(session), Some(to)) = (session, entry.address()) else {
+        let (Some(session), Some(path)) = (session, entry.path()) else {
             shared.keep_waiting(entry, packet, offload, now);
             return;
         };
+        let peer = entry.peer.key;
+        let to = Destination { path, peer };
         match offload {
             Offload::Segments { protocol, size, start } => {
                 self.flush(shared);
@@ -92,7 +103,7 @@ impl Outbox {
         }
     }
 
-    fn append(&mut self, shared: &Shared, session: Arc<Session>, to: SocketAddr, packet: &[u8]) {
+    fn append(&mut self, shared: &Shared, session: Arc<Session>, to: Destination, packet: &[u8]) {
         let length = DATA_OVERHEAD + padded(packet.len(), shared.mtu);
         if length > MAX_RUN_BYTES {
             add(&shared.counters.send_dropped, 1);
@@ -117,10 +128,16 @@ impl Outbox {
         }
     }
 
-    fn seal_and_send(&mut self, shared: &Shared, session: &Session, to: SocketAddr, length: usize, stride: usize) {
+    fn seal_and_send(&mut self, shared: &Shared, session: &Session, to: Destination, length: usize, stride: usize) {
         let batch = &mut self.batch[..length];
         let sent = match session.seal(batch, stride) {
-            Ok(()) => shared.udp.send_batch(to, batch, stride, self.full),
+            Ok(()) => match to.path {
+                Path::Direct(address) => shared.udp.send_batch(address, batch, stride, self.full),
+                Path::Relay(region) => {
+                    shared.relay_batch(region, to.peer, batch, stride);
+                    return;
+                }
+            },
             // The session ended since it was looked at.
             Err(no_session) => Err(std::io::Error::other(no_session)),
         };
@@ -138,7 +155,7 @@ impl Outbox {
 }
 
 impl Run {
-    fn takes(&self, session: &Arc<Session>, to: SocketAddr, length: usize) -> bool {
+    fn takes(&self, session: &Arc<Session>, to: Destination, length: usize) -> bool {
         let fits = self.used / self.stride < MAX_RUN && self.used + length <= MAX_RUN_BYTES;
         fits && length <= self.stride && self.to == to && Arc::ptr_eq(&self.session, session)
     }
@@ -149,7 +166,7 @@ impl Shared {
     fn keep_waiting(&self, entry: &Entry, packet: &[u8], offload: Offload, now: Instant) {
         let dropped = entry.peer.wait(packet, offload, &self.waiting_bytes);
         add(&self.counters.waiting_dropped, dropped);
-        if entry.address().is_some() {
+        if entry.path().is_some() {
             self.start_handshake(entry, false, now);
         } else if entry.peer.may_ask_for_path(now) {
             self.tell(PeerEvent::PathWanted(entry.peer.key));
@@ -158,18 +175,43 @@ impl Shared {
 
     /// Sends a handshake initiation, unless one is on its way and this is not to be done `again`. Needs a path.
     pub(super) fn start_handshake(&self, entry: &Entry, again: bool, now: Instant) {
-        let Some(to) = entry.address() else { return };
+        let Some(path) = entry.path() else { return };
         let session = entry.peer.session_or_new(&self.identity, now);
         if let Some(initiation) = session.initiate(now, again) {
-            self.send_message(to, initiation.as_bytes());
+            self.send_message(path, &entry.peer.key, initiation.as_bytes());
         }
     }
 
     /// Sends a message that is not worth waiting for.
-    pub(super) fn send_message(&self, to: SocketAddr, message: &[u8]) {
-        if let Err(error) = self.udp.send(to, message) {
-            tracing::debug!(%error, "cannot send a handshake message");
-            add(&self.counters.send_dropped, 1);
+    pub(super) fn send_message(&self, path: Path, peer: &NodeKey, message: &[u8]) {
+        match path {
+            Path::Direct(to) => {
+                if let Err(error) = self.udp.send(to, message) {
+                    tracing::debug!(%error, "cannot send a handshake message");
+                    add(&self.counters.send_dropped, 1);
+                }
+            }
+            Path::Relay(region) => self.relay_batch(region, *peer, message, message.len()),
+        }
+    }
+
+    /// Answers a message where it came from.
+    pub(super) fn answer(&self, origin: Origin, message: &[u8]) {
+        match origin {
+            Origin::Direct(to) => self.send_message(Path::Direct(to), &NodeKey::from_bytes([0; 32]), message),
+            Origin::Relayed { region, by } => self.send_message(Path::Relay(region), &by, message),
+        }
+    }
+
+    /// Hands the datagrams of a batch to a relay.
+    fn relay_batch(&self, region: RegionId, peer: NodeKey, batch: &[u8], stride: usize) {
+        for datagram in batch.chunks(stride.max(1)) {
+            let (counter, amount) = if self.hooks.relay(region, peer, datagram) {
+                (&self.counters.relay_sends, 1)
+            } else {
+                (&self.counters.send_dropped, 1)
+            };
+            add(counter, amount);
         }
     }
 }

@@ -1,17 +1,18 @@
 //! What the threads of one data plane share.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use isthmus_tailnet_core::packet_io::{PacketIo, PacketIoError};
 
-use super::PeerEvent;
 use super::counters::{Counters, add};
 use super::held::Held;
 use super::hooks::HookSenders;
 use super::tables::Tables;
+use super::{PeerEvent, RelayedDatagram};
 use crate::udp::UdpLink;
 use crate::wireguard::Identity;
 
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     pub(super) waiting_bytes: AtomicUsize,
     pub(super) counters: Counters,
     pub(super) hooks: HookSenders,
+    /// What came by relay; held by the thread that takes it.
+    pub(super) relayed: Mutex<Receiver<RelayedDatagram>>,
     pub(super) stopped: AtomicBool,
     pub(super) clock: Mutex<()>,
     pub(super) stop_clock: Condvar,

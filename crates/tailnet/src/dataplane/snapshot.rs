@@ -1,12 +1,13 @@
 //! What the data plane is told: own addresses, peers, their paths, the filter.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use isthmus_tailnet_core::filter::PacketFilter;
 use isthmus_tailnet_core::key::{DiscoKey, NodeKey};
+use isthmus_tailnet_core::netmap::RegionId;
 
 /// All that the data plane works by. A new snapshot replaces the old one whole; the sessions of peers that are in both,
 /// with the same disco key, live on.
@@ -45,6 +46,32 @@ pub struct PeerConfig {
 pub enum Path {
     /// Straight to a UDP address.
     Direct(SocketAddr),
+    /// By a relay of this region.
+    Relay(RegionId),
+}
+
+/// Where a datagram came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Straight from a UDP address.
+    Direct(SocketAddr),
+    /// By a relay, which vouches for the sender.
+    Relayed {
+        /// The relay's region.
+        region: RegionId,
+        /// The sender.
+        by: NodeKey,
+    },
+}
+
+impl Origin {
+    /// The address by which handshakes are limited. Relayed ones have one for all of a region, as the Go client writes it.
+    pub(super) fn address(self) -> SocketAddr {
+        match self {
+            Self::Direct(address) => address,
+            Self::Relayed { region, .. } => SocketAddr::new(Ipv4Addr::new(127, 3, 3, 40).into(), region),
+        }
+    }
 }
 
 impl PeerConfig {

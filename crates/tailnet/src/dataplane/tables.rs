@@ -10,7 +10,7 @@ use isthmus_tailnet_core::key::NodeKey;
 use isthmus_tailnet_core::routes::PrefixMap;
 
 use super::peer::Peer;
-use super::snapshot::{Path, PeerConfig, Snapshot};
+use super::snapshot::{Origin, Path, PeerConfig, Snapshot};
 
 /// Session indexes are 32 bits, of which the lower 8 count the sessions of one peer.
 const PEER_INDEX_BITS: u32 = 24;
@@ -89,19 +89,21 @@ impl Tables {
             .map(|at| &self.entries[*at])
     }
 
-    /// The peer whose path this is.
-    pub(super) fn by_path(&self, address: SocketAddr) -> Option<&Entry> {
-        self.by_path.get(&address).map(|at| &self.entries[*at])
+    /// The peer that a datagram most likely came from.
+    pub(super) fn by_origin(&self, origin: Origin) -> Option<&Entry> {
+        match origin {
+            Origin::Direct(address) => self.by_path.get(&address).map(|at| &self.entries[*at]),
+            Origin::Relayed { by, .. } => self.by_key(&by),
+        }
     }
 }
 
 impl Entry {
     /// Where datagrams to the peer go.
-    pub(super) fn address(&self) -> Option<SocketAddr> {
+    pub(super) fn path(&self) -> Option<Path> {
         match self.path {
-            Some(Path::Direct(address)) => Some(address),
-            None if self.roams => self.peer.learned_path(),
-            None => None,
+            None if self.roams => self.peer.learned_path().map(Path::Direct),
+            path => path,
         }
     }
 }

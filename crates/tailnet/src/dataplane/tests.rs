@@ -9,7 +9,7 @@ use isthmus_tailnet_core::packet_io::{Offload, PacketIo, SegmentProtocol};
 use isthmus_testkit::memory::{self, MemoryIo};
 use isthmus_testkit::wait;
 
-use super::{Counts, DataPlane, DataPlaneConfig, Datagram, Hooks, Path, PeerConfig, PeerEvent, Snapshot};
+use super::{Counts, DataPlane, DataPlaneConfig, Datagram, Hooks, Origin, Path, PeerConfig, PeerEvent, Snapshot};
 use crate::offloads::{OffloadSwitch, Offloads};
 use crate::udp::UdpLink;
 use crate::wireguard::PrivateKey;
@@ -47,11 +47,12 @@ impl TestNode {
         PrivateKey::from_bytes([self.number; 32]).public_key()
     }
 
+    fn address(&self) -> SocketAddr {
+        SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.plane.local_port().unwrap())
+    }
+
     fn path(&self) -> Path {
-        Path::Direct(SocketAddr::new(
-            Ipv4Addr::LOCALHOST.into(),
-            self.plane.local_port().unwrap(),
-        ))
+        Path::Direct(self.address())
     }
 
     /// This node as a peer of others.
@@ -156,7 +157,7 @@ fn initiation_is_answered_once_its_sender_is_known() {
     let (a, mut b) = (TestNode::start(1), TestNode::start(2));
     a.apply(vec![b.as_peer(Some(b.path()))]);
     a.send(&b, "stranger");
-    let Path::Direct(from) = a.path();
+    let from = Origin::Direct(a.address());
     assert_eq!(b.event(), PeerEvent::UnknownInitiator { key: a.key(), from });
     b.apply(vec![a.as_peer(Some(a.path()))]);
     assert_eq!(b.text(PATIENCE).unwrap(), "stranger");
@@ -247,7 +248,7 @@ fn newest_packets_are_kept_for_a_silent_peer() {
 #[test]
 fn other_datagrams_pass_by_the_hook_in_both_directions() {
     let (a, mut b) = acquainted();
-    let (Path::Direct(from), Path::Direct(to)) = (a.path(), b.path());
+    let (from, to) = (a.address(), b.address());
     a.plane.datagram_sender().send(to, b"TS disco").unwrap();
     let got = wait::until("a datagram", || b.hooks.datagrams.try_recv().ok());
     assert_eq!(
@@ -262,7 +263,7 @@ fn other_datagrams_pass_by_the_hook_in_both_directions() {
 #[test]
 fn sender_that_nobody_listens_to_costs_no_memory() {
     let (a, b) = acquainted();
-    let (Path::Direct(to), sender) = (b.path(), a.plane.datagram_sender());
+    let (to, sender) = (b.address(), a.plane.datagram_sender());
     wait::until("dropped datagrams", || {
         sender.send(to, b"noise").unwrap();
         (b.plane.counts().hooks_dropped > 100).then_some(())
@@ -300,4 +301,55 @@ fn restarted_node_asks_for_a_new_session_when_spoken_to_in_the_old_one() {
     assert_eq!(a.event(), PeerEvent::Handshake(again.key()));
     a.send(&again, "after");
     assert_eq!(again.text(PATIENCE).unwrap(), "after");
+}
+
+/// Carries what a node has for relays to another.
+fn carry(from: &mut TestNode, to: &TestNode) {
+    while let Ok(out) = from.hooks.relayed.try_recv() {
+        assert_eq!((out.region, out.to), (7, to.key()));
+        assert!(to.plane.take_relayed(7, from.key(), out.datagram));
+    }
+}
+
+/// Carries between two nodes until `b` has a packet for its host.
+fn text_by_relay(a: &mut TestNode, b: &mut TestNode) -> String {
+    wait::until("a packet by relay", || {
+        carry(a, b);
+        carry(b, a);
+        b.text(Duration::from_millis(10))
+    })
+}
+
+#[test]
+fn handshake_and_packets_go_by_relay_while_that_is_the_path_and_directly_afterwards() {
+    let (mut a, mut b) = (TestNode::start(1), TestNode::start(2));
+    a.apply(vec![b.as_peer(Some(Path::Relay(7)))]);
+    b.apply(vec![a.as_peer(Some(Path::Relay(7)))]);
+    a.send(&b, "by relay");
+    assert_eq!(text_by_relay(&mut a, &mut b), "by relay");
+    b.send(&a, "and back");
+    assert_eq!(text_by_relay(&mut b, &mut a), "and back");
+    assert_eq!((a.plane.counts().udp_sends, b.plane.counts().udp_sends), (0, 0));
+
+    a.apply(vec![b.as_peer(Some(b.path()))]);
+    let relayed = a.plane.counts().relay_sends;
+    a.send(&b, "directly");
+    assert_eq!(b.text(PATIENCE).unwrap(), "directly");
+    assert_eq!(
+        a.plane.counts().relay_sends,
+        relayed,
+        "in the session that began by relay"
+    );
+}
+
+#[test]
+fn restarted_node_is_asked_for_a_session_by_relay() {
+    let mut a = TestNode::start(1);
+    let peer = TestNode::start(2);
+    a.apply(vec![peer.as_peer(Some(Path::Relay(7)))]);
+    let mut lost = vec![0; 64];
+    lost[0] = 4;
+    assert!(a.plane.take_relayed(7, peer.key(), lost));
+    let out = wait::until("an initiation", || a.hooks.relayed.try_recv().ok());
+    assert_eq!((out.to, out.datagram.len(), out.datagram[0]), (peer.key(), 148, 1));
 }

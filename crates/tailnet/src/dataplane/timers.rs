@@ -30,14 +30,14 @@ pub(super) fn run_timers(shared: &Shared) {
 
 fn tick(shared: &Shared, entry: &Entry, now: Instant) {
     let Some(session) = entry.peer.session() else {
-        if entry.peer.is_kept_connected() && entry.address().is_some() {
+        if entry.peer.is_kept_connected() && entry.path().is_some() {
             shared.start_handshake(entry, false, now);
         }
         return;
     };
     let tick = session.tick(now);
-    if let (Some(message), Some(to)) = (&tick.message, entry.address()) {
-        shared.send_message(to, message.as_bytes());
+    if let (Some(message), Some(path)) = (&tick.message, entry.path()) {
+        shared.send_message(path, &entry.peer.key, message.as_bytes());
     }
     if !tick.alive {
         let dropped = entry.peer.forget_session(&shared.waiting_bytes);

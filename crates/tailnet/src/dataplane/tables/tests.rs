@@ -3,7 +3,7 @@ use std::sync::Arc;
 use isthmus_tailnet_core::key::{DiscoKey, NodeKey};
 
 use super::Tables;
-use crate::dataplane::{Path, PeerConfig, Snapshot};
+use crate::dataplane::{Origin, Path, PeerConfig, Snapshot};
 
 fn key(n: u8) -> NodeKey {
     NodeKey::from_bytes([n; 32])
@@ -51,7 +51,13 @@ fn peer_lives_on_when_only_its_path_changes() {
     let path = Some(Path::Direct("192.0.2.1:1".parse().unwrap()));
     let new = build(vec![PeerConfig { path, ..peer(1, &[]) }], &old);
     assert!(Arc::ptr_eq(&old.entries[0].peer, &new.entries[0].peer));
-    assert_eq!(new.by_path("192.0.2.1:1".parse().unwrap()).unwrap().peer.key, key(1));
+    assert_eq!(
+        new.by_origin(Origin::Direct("192.0.2.1:1".parse().unwrap()))
+            .unwrap()
+            .peer
+            .key,
+        key(1)
+    );
 }
 
 #[test]

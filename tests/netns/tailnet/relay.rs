@@ -1,0 +1,85 @@
+//! Nodes without a direct path.
+
+use std::net::SocketAddr;
+
+use isthmus_testkit::wait;
+
+use super::world::{Options, Tailnet};
+use crate::node::{can_run, content, transfer};
+
+/// Lets no UDP pass between the two machines.
+fn cut(tailnet: &Tailnet) {
+    let [a, _] = &tailnet.machines;
+    a.check("nft add table inet cut");
+    for (hook, side) in [("output", "daddr"), ("input", "saddr")] {
+        a.check(&format!(
+            "nft add chain inet cut {hook} {{ type filter hook {hook} priority 0 ; }}"
+        ));
+        a.check(&format!(
+            "nft add rule inet cut {hook} meta l4proto udp ip {side} 10.9.0.2 drop"
+        ));
+        a.check(&format!(
+            "nft add rule inet cut {hook} meta l4proto udp ip6 {side} 2001:db8::2 drop"
+        ));
+    }
+}
+
+fn mend(tailnet: &Tailnet) {
+    tailnet.machines[0].check("nft delete table inet cut");
+}
+
+fn direct_paths(tailnet: &Tailnet) -> usize {
+    tailnet.read("log").matches("found a direct path to a peer").count()
+}
+
+#[test]
+fn nodes_without_a_direct_path_do_not_reach_each_other_without_a_relay() {
+    isthmus_testkit::isolate!();
+    if !can_run(&["ip", "ping", "nft"]) {
+        return;
+    }
+    let tailnet = Tailnet::new("norelay");
+    cut(&tailnet);
+    let (one, two) = (tailnet.start(0, &[]), tailnet.start(1, &[]));
+    for _ in 0..5 {
+        assert!(!tailnet.pings(0, two.addresses[0]));
+    }
+    drop(one);
+}
+
+#[test]
+fn nodes_without_a_direct_path_talk_by_relay_until_there_is_one_and_again_when_it_is_lost() {
+    isthmus_testkit::isolate!();
+    if !can_run(&["ip", "ping", "nft"]) {
+        return;
+    }
+    let options = Options {
+        relay: true,
+        ..Options::default()
+    };
+    let tailnet = Tailnet::with("relay", options);
+    cut(&tailnet);
+    let (one, two) = (tailnet.start(0, &[]), tailnet.start(1, &[]));
+    tailnet.wait_until_reached(0, &two);
+    tailnet.wait_until_reached(1, &one);
+    let [a, b] = &tailnet.machines;
+    let content = content();
+    let exchange = || {
+        let (arrived, peer) = transfer(a, b, SocketAddr::new(two.addresses[0], 7000), &content);
+        assert!(arrived == content, "{} bytes arrived, or other ones", arrived.len());
+        assert_eq!(peer.ip(), one.addresses[0]);
+    };
+    exchange();
+    assert_eq!(direct_paths(&tailnet), 0, "there is no direct path");
+
+    mend(&tailnet);
+    wait::until("the direct path", || {
+        tailnet.pings(0, two.addresses[0]);
+        (direct_paths(&tailnet) >= 2).then_some(())
+    });
+    exchange();
+
+    cut(&tailnet);
+    wait::until("the relay again", || tailnet.pings(0, two.addresses[0]).then_some(()));
+    exchange();
+}
