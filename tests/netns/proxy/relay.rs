@@ -10,7 +10,7 @@ use isthmus_contract::proxy_config::{Port, Protocol, ProxyConfig};
 use isthmus_proxy::{Relay, RelayLimits, RelayMetrics};
 use isthmus_proxy_core::{IngressPorts, Mode, Path, Paths, Plan, RelayPlan, TailnetAddresses};
 use isthmus_testkit::netns::Namespace;
-use isthmus_testkit::{isolate, wait};
+use isthmus_testkit::{isolate, require, wait};
 
 use super::topology::{
     Answer, DEVICE, DEVICE6, NODE6, OWN, OWN6, POD, POD6, SERVICE, SERVICE6, Topology, address, ask, ask_udp, connect,
@@ -348,8 +348,7 @@ fn connections_and_sessions_beyond_the_limits_are_refused() {
     let held: Vec<(TcpStream, TcpStream)> = (0..100).map(|_| (open(peer, OWN6, 80), accept(&listener))).collect();
     let metrics = scene.relay.metrics();
     assert_eq!(metrics.connections.get(), 100);
-    let refused = open(peer, OWN6, 80).read(&mut [0; 8]);
-    assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(connect(peer, OWN6, 80), Answer::Refused);
     assert_eq!(metrics.over_limit.get(), 1);
     // An idle connection stays as it is, and room for one is room for the next.
     let (client, mut server) = held.into_iter().next_back().unwrap();
@@ -450,4 +449,72 @@ fn content_is_the_same_through_the_relay_in_both_directions() {
         echo.join().unwrap().unwrap().unwrap();
     });
     client.read_exact(&mut [0]).unwrap_err();
+}
+
+#[test]
+fn datagram_after_a_refusal_reaches_the_target() {
+    isolate!();
+    let scene = Scene::new("relay-icmp");
+    let Topology { peer, cluster, .. } = &scene.topology;
+    scene.apply(to_service());
+    let client = peer.enter(|| UdpSocket::bind("[::]:5353").unwrap());
+    client.connect((OWN6, 53)).unwrap();
+    client.set_read_timeout(Some(wait::PATIENCE)).unwrap();
+    client.send(b"nobody is there").unwrap();
+    // The refusal has come when the cluster counts it.
+    wait::until("the refusal", || {
+        let counters = cluster.check("cat /proc/net/snmp6");
+        let refusals = counters.lines().find(|line| line.starts_with("Icmp6OutDestUnreachs"))?;
+        (refusals.split_whitespace().nth(1) != Some("0")).then_some(())
+    });
+    serve_udp(cluster, "dns", SERVICE6, 53);
+    client.send(b"hello").unwrap();
+    let mut buffer = [0; 128];
+    let length = client.recv(&mut buffer).unwrap();
+    assert_eq!(String::from_utf8_lossy(&buffer[..length]), format!("dns saw {POD6}"));
+    assert_eq!(scene.relay.metrics().sessions.get(), 1, "it is the same session");
+}
+
+#[test]
+fn thousands_of_idle_connections_are_held_in_little_memory() {
+    const MANY: usize = 4000;
+    isolate!();
+    let limits = RelayLimits {
+        connections: MANY,
+        sessions: 1,
+        ..RelayLimits::default()
+    };
+    let scene = Scene::with_limits("relay-many", limits);
+    // Each connection has four sockets in this process: of the peer, of the Service, and two of the relay.
+    let (files, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    if files < 17_000 && !require::missing(&format!("only {files} files may be open")) {
+        return;
+    }
+    let Topology { peer, cluster, .. } = &scene.topology;
+    scene.apply(to_service());
+    let listener = listen(cluster, SERVICE6, 80);
+    let target = SocketAddr::new(address(OWN6), 80);
+    let before = resident_kilobytes();
+    let held: Vec<(TcpStream, TcpStream)> = peer.enter(|| {
+        let pair = |_| {
+            (
+                TcpStream::connect_timeout(&target, wait::PATIENCE).unwrap(),
+                accept(&listener),
+            )
+        };
+        (0..MANY).map(pair).collect()
+    });
+    assert_eq!(scene.relay.metrics().connections.get(), 4000);
+    let each = (resident_kilobytes() - before) / 4000;
+    eprintln!("{each} KiB for each connection, both ends and the relay together");
+    assert!(each < 16, "{each} KiB for each connection");
+    let (mut client, mut server) = held.into_iter().nth(2000).unwrap();
+    client.write_all(b"a").unwrap();
+    server.read_exact(&mut [0]).unwrap();
+}
+
+fn resident_kilobytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
 }

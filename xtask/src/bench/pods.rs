@@ -61,6 +61,9 @@ fn measure(stage: &Stage, options: &Options) -> Result<()> {
     let address = stage
         .address_of("default-iperf")?
         .context("the exposed Service is a device")?;
+    let address6 = stage
+        .ipv6_address_of("default-iperf")?
+        .context("the exposed Service has an IPv6 address")?;
     let (ingress, egress) = (Pod::of_proxy(stage, "iperf")?, Pod::of_proxy(stage, "far")?);
     let operator = Pod::find(stage, "isthmus", "app.kubernetes.io/name=isthmus-operator")?;
     let report_memory = |when: &str| -> Result<()> {
@@ -72,7 +75,7 @@ fn measure(stage: &Stage, options: &Options) -> Result<()> {
     };
     report_memory("at rest")?;
     for run in 1..=options.runs {
-        for stream in streams(stage, &address, &ingress, &egress) {
+        for stream in streams(stage, [&address, &address6], &ingress, &egress) {
             say(&format!("run {run}  {}", stream.measure(options.seconds)?));
         }
     }
@@ -106,9 +109,11 @@ fn deploy(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn streams<'a>(stage: &'a Stage, address: &'a str, ingress: &'a Pod, egress: &'a Pod) -> [Stream<'a>; 5] {
+/// IPv4 is forwarded by the kernel of the Pod, and IPv6 relayed by the proxy, because Pods do not forward it.
+fn streams<'a>(stage: &'a Stage, addresses: [&'a str; 2], ingress: &'a Pod, egress: &'a Pod) -> [Stream<'a>; 7] {
+    let [address, address6] = addresses;
     let stream = |name, proxy, run| Stream { name, proxy, run };
-    let laptop = |more: &'static [&'static str]| -> Run<'a> {
+    let laptop = |address: &'a str, more: &'static [&'static str]| -> Run<'a> {
         Box::new(move |seconds| from_laptop(stage, address, seconds, more))
     };
     let pod = |host: &'static str, more: &'static [&'static str]| -> Run<'a> {
@@ -116,9 +121,19 @@ fn streams<'a>(stage: &'a Stage, address: &'a str, ingress: &'a Pod, egress: &'a
     };
     let (service, device) = ("iperf.default.svc", "far.default.svc");
     [
-        stream("Pod → Service, no tailnet", None, pod(service, &[])),
-        stream("laptop → ingress → Service", Some(ingress), laptop(&[])),
-        stream("laptop ← ingress ← Service", Some(ingress), laptop(&["--reverse"])),
+        stream("Pod → Service, no tailnet", None, pod(service, &["-4"])),
+        stream("laptop → ingress → Service", Some(ingress), laptop(address, &[])),
+        stream(
+            "laptop ← ingress ← Service",
+            Some(ingress),
+            laptop(address, &["--reverse"]),
+        ),
+        stream("laptop → relay → Service", Some(ingress), laptop(address6, &[])),
+        stream(
+            "laptop ← relay ← Service",
+            Some(ingress),
+            laptop(address6, &["--reverse"]),
+        ),
         stream("Pod → egress → device", Some(egress), pod(device, &[])),
         stream("Pod ← egress ← device", Some(egress), pod(device, &["--reverse"])),
     ]

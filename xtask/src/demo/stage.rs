@@ -174,6 +174,11 @@ impl Stage {
         self.tailnet.address_of(device)
     }
 
+    /// The IPv6 address of a device of the tailnet, if there is one of this name.
+    pub(crate) fn ipv6_address_of(&self, device: &str) -> Result<Option<String>> {
+        self.tailnet.ipv6_address_of(device)
+    }
+
     /// The `kubectl` of the cluster's version.
     pub(super) fn kubectl_path(&self) -> PathBuf {
         PathBuf::from(self.cluster.kubectl().get_program())

@@ -74,8 +74,7 @@ fn take(datagram: &Datagram, payload: &[u8], sessions: &Sessions, shared: &Arc<S
     };
     let mut table = lock(sessions);
     if let Some(session) = table.get(&key) {
-        // A datagram that finds no room is lost, as on any way.
-        let _lost = session.target.try_send(payload);
+        send(&session.target, payload);
         return;
     }
     if table.len() >= shared.limits.sessions {
@@ -163,7 +162,7 @@ fn drain(from: &UdpSocket, to: &UdpSocket) -> bool {
             match from.try_recv(buffer) {
                 Ok(length) => {
                     any = true;
-                    let _lost = to.try_send(&buffer[..length]);
+                    send(to, &buffer[..length]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => {}
@@ -171,4 +170,15 @@ fn drain(from: &UdpSocket, to: &UdpSocket) -> bool {
         }
         any
     })
+}
+
+/// A datagram that finds no room is lost, as on any way. One that meets an error does not: the error was made by an ICMP
+/// message about a datagram before it.
+fn send(to: &UdpSocket, payload: &[u8]) {
+    if to
+        .try_send(payload)
+        .is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock)
+    {
+        let _lost = to.try_send(payload);
+    }
 }
