@@ -10,3 +10,4 @@ mod cluster_network;
 mod operator;
 mod outside;
 mod proxy_by_hand;
+mod proxy_class;

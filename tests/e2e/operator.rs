@@ -9,7 +9,7 @@ use isthmus_testkit::world::{Host, World};
 use isthmus_testkit::{binary, wait, workload};
 use serde_json::Value;
 
-const WEB: &str = "apiVersion: v1
+pub(crate) const WEB: &str = "apiVersion: v1
 kind: Pod
 metadata:
   name: web
@@ -34,14 +34,14 @@ spec:
 ";
 
 /// The operator in the cluster; it is removed at the end, also of a test that fails.
-struct Installed {
+pub(crate) struct Installed {
     shared: &'static SharedCluster,
     /// Where its Service is.
     namespace: String,
 }
 
 impl Installed {
-    fn new(shared: &'static SharedCluster, namespace: &TestNamespace, tailnet: &Tailnet) -> Self {
+    pub(crate) fn new(shared: &'static SharedCluster, namespace: &TestNamespace, tailnet: &Tailnet) -> Self {
         let installed = Self {
             shared,
             namespace: namespace.name().to_owned(),
@@ -76,7 +76,7 @@ impl Installed {
         ]);
     }
 
-    fn kubectl(&self, arguments: &[&str]) -> String {
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         let output = self.shared.cluster().kubectl().args(arguments).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(
@@ -126,7 +126,7 @@ fn folder(name: &str) -> String {
     workspace_folder().join(name).display().to_string()
 }
 
-fn fetch(host: &Host, address: &str) -> Option<String> {
+pub(crate) fn fetch(host: &Host, address: &str) -> Option<String> {
     let mut curl = Command::new("curl");
     curl.args(["-sSf", "--max-time", "3", &format!("http://{address}/")])
         .stdout(Stdio::piped());
@@ -137,7 +137,7 @@ fn fetch(host: &Host, address: &str) -> Option<String> {
         .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn condition(namespace: &TestNamespace) -> Value {
+pub(crate) fn condition(namespace: &TestNamespace) -> Value {
     let service: Value = serde_json::from_str(&namespace.run(&["get", "service", "web", "-o", "json"])).unwrap();
     service["status"]["conditions"][0].clone()
 }

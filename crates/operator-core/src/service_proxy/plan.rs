@@ -258,12 +258,13 @@ fn provide(input: &Input, wanted: &Wanted, settings: &Settings) -> Plan {
         // Tried a moment ago; what is left is to tell.
         actions.clear();
     }
-    let verdict = waits.unwrap_or_else(|| status::verdict(input, wanted));
-    let entries = || load_balancer::entries(input, wanted, verdict.reason.is_true());
+    let found = status::verdict(input, wanted);
+    // A proxy that carries keeps its addresses while its class is looked for.
+    let entries = || load_balancer::entries(input, wanted, found.reason.is_true());
     Plan {
         again_after: key_check(input),
         load_balancer: is_load_balancer(&input.service, settings).then(entries),
-        verdict: Some(verdict),
+        verdict: Some(waits.unwrap_or(found)),
         actions,
         notes: Vec::new(),
     }
