@@ -1,16 +1,16 @@
 //! One HTTP request on a connection of its own.
 
-use std::{io, net::IpAddr, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use isthmus_runtime::{Resolver, resolve::ConnectError};
 use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
@@ -22,18 +22,10 @@ const ANSWER_LIMIT: usize = 32 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum BaseUrlError {
     /// Not a URL.
-    #[error("`{url}` is not the URL of a tailnet's API: write http://ADDRESS:PORT or https://ADDRESS:PORT")]
+    #[error("`{url}` is not the URL of a tailnet's API: write http://HOST:PORT or https://HOST:PORT")]
     Shape {
         /// As it was given.
         url: String,
-    },
-    /// A name where an address is needed.
-    #[error("the tailnet's API `{url}` has the host name `{host}`: write its IP address, names are not resolved here")]
-    Name {
-        /// As it was given.
-        url: String,
-        /// Its host.
-        host: String,
     },
 }
 
@@ -41,46 +33,48 @@ pub enum BaseUrlError {
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
     /// No TCP connection.
-    #[error("cannot connect to {address}")]
+    #[error("cannot reach {server}")]
     Connect {
         /// The server.
-        address: SocketAddr,
-        /// The system's error.
+        server: String,
+        /// The name's or the system's error.
         #[source]
-        cause: io::Error,
+        cause: ConnectError,
     },
     /// No TLS session.
-    #[error("TLS with {address} failed")]
+    #[error("TLS with {server} failed")]
     Tls {
         /// The server.
-        address: SocketAddr,
+        server: String,
         /// The handshake's error.
         #[source]
         cause: io::Error,
     },
     /// The connection broke, or what came was no HTTP.
-    #[error("HTTP with {address} failed")]
+    #[error("HTTP with {server} failed")]
     Http {
         /// The server.
-        address: SocketAddr,
+        server: String,
         /// What broke.
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// No answer in time.
-    #[error("no answer from {address} within {} s", limit.as_secs())]
+    #[error("no answer from {server} within {} s", limit.as_secs())]
     Timeout {
         /// The server.
-        address: SocketAddr,
+        server: String,
         /// How long was waited.
         limit: Duration,
     },
 }
 
-/// A server by address.
+/// A server by name or address.
 #[derive(Clone)]
 pub(crate) struct Server {
-    address: SocketAddr,
+    host: String,
+    port: u16,
+    resolver: Resolver,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     authority: HeaderValue,
     prefix: String,
@@ -105,19 +99,14 @@ impl Server {
             Some("https") => true,
             Some(_) | None => return Err(shape()),
         };
-        let ip: IpAddr = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse()
-            .map_err(|_| BaseUrlError::Name {
-                url: url.to_owned(),
-                host: host.to_owned(),
-            })?;
-        let address = SocketAddr::new(ip, uri.port_u16().unwrap_or(if https { 443 } else { 80 }));
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = ServerName::try_from(host.clone()).map_err(|_| shape())?;
         let authority = uri.authority().ok_or_else(shape)?.as_str();
         Ok(Self {
-            address,
-            tls: https.then(|| (TlsConnector::from(tls), ServerName::from(ip))),
+            port: uri.port_u16().unwrap_or(if https { 443 } else { 80 }),
+            host,
+            resolver: Resolver::default(),
+            tls: https.then(|| (TlsConnector::from(tls), name)),
             authority: HeaderValue::from_str(authority).map_err(|_| shape())?,
             prefix: uri.path().trim_end_matches('/').to_owned(),
             limit,
@@ -137,24 +126,28 @@ impl Server {
         match timeout(self.limit, self.connect_and_send(request)).await {
             Ok(answer) => answer,
             Err(_) => Err(TransportError::Timeout {
-                address: self.address,
+                server: self.label(),
                 limit: self.limit,
             }),
         }
     }
 
     async fn connect_and_send(&self, request: Request<Full<Bytes>>) -> Result<Answer, TransportError> {
-        let address = self.address;
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(|cause| TransportError::Connect { address, cause })?;
+        let stream = self.resolver.connect(&self.host, self.port).await;
+        let stream = stream.map_err(|cause| TransportError::Connect {
+            server: self.label(),
+            cause,
+        })?;
         match &self.tls {
             None => self.exchange(stream, request).await,
             Some((connector, name)) => {
                 let stream = connector
                     .connect(name.clone(), stream)
                     .await
-                    .map_err(|cause| TransportError::Tls { address, cause })?;
+                    .map_err(|cause| TransportError::Tls {
+                        server: self.label(),
+                        cause,
+                    })?;
                 self.exchange(stream, request).await
             }
         }
@@ -194,9 +187,14 @@ impl Server {
 
     pub(crate) fn broken(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> TransportError {
         TransportError::Http {
-            address: self.address,
+            server: self.label(),
             cause: cause.into(),
         }
+    }
+
+    /// Host and port, for people.
+    fn label(&self) -> String {
+        String::from_utf8_lossy(self.authority.as_bytes()).into_owned()
     }
 }
 

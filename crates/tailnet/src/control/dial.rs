@@ -1,15 +1,14 @@
 //! TCP and TLS connections to a control server.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use isthmus_runtime::Resolver;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::Server;
@@ -25,6 +24,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 #[derive(Clone)]
 pub(crate) struct Dialer {
     tls: TlsConnector,
+    resolver: Resolver,
 }
 
 /// Why certificates of authorities cannot be read.
@@ -70,6 +70,7 @@ impl Dialer {
             .with_no_client_auth();
         Self {
             tls: TlsConnector::from(Arc::new(config)),
+            resolver: Resolver::default(),
         }
     }
 
@@ -79,7 +80,7 @@ impl Dialer {
     }
 
     async fn connect_slowly(&self, server: &Server) -> Result<Box<dyn Connection>, ControlError> {
-        let stream = connect_any(&resolve(server).await?).await;
+        let stream = self.resolver.connect(&server.host, server.port).await;
         let stream = stream.map_err(|source| ControlError::Connect {
             server: server.authority().to_owned(),
             source,
@@ -95,28 +96,4 @@ impl Dialer {
         let name = ServerName::try_from(server.host.clone()).map_err(|error| tls(io::Error::other(error)))?;
         Ok(Box::new(self.tls.connect(name, stream).await.map_err(tls)?))
     }
-}
-
-/// The server's addresses. Names go through the system's resolver, which a static binary lacks unless the machine has the matching glibc:
-/// this is the only place that asks it.
-async fn resolve(server: &Server) -> Result<Vec<SocketAddr>, ControlError> {
-    if let Ok(address) = server.host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, server.port)]);
-    }
-    let found = tokio::net::lookup_host((server.host.as_str(), server.port)).await;
-    found.map(Iterator::collect).map_err(|source| ControlError::Resolve {
-        host: server.host.clone(),
-        source,
-    })
-}
-
-async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use isthmus_runtime::resolve::ConnectError;
 use isthmus_tailnet_core::netmap::NetmapError;
 use isthmus_tailnet_wire::framing::FrameError;
 
@@ -13,17 +14,11 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 /// Why a session with control ended. All of these are retried.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ControlError {
-    #[error("cannot resolve the name of control server {host}")]
-    Resolve {
-        host: String,
-        #[source]
-        source: io::Error,
-    },
-    #[error("cannot connect to control server {server}")]
+    #[error("cannot reach control server {server}")]
     Connect {
         server: String,
         #[source]
-        source: io::Error,
+        source: ConnectError,
     },
     #[error("cannot trust control server {server}: add its authority to the trusted certificates if it is private")]
     Tls {
