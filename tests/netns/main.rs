@@ -8,3 +8,4 @@
 mod node;
 mod proxy;
 mod tailnet;
+mod whole_proxy;

@@ -7,4 +7,4 @@ mod kernel_side;
 mod paths;
 mod preflight;
 mod relay;
-mod topology;
+pub(crate) mod topology;

@@ -53,7 +53,18 @@ pub struct Sources {
     delivered: VecDeque<Documents>,
 }
 
+/// `isthmus.json` and `cap-<N>.hujson`.
+type Texts = (Option<String>, Option<String>);
+
 impl Documents {
+    fn from_texts((proxy, device): Texts) -> Self {
+        Self { proxy, device }
+    }
+
+    fn texts(&self) -> Texts {
+        (self.proxy.clone(), self.device.clone())
+    }
+
     /// Picks the documents out of a Secret's or a folder's entries.
     pub fn from_entries(entries: &BTreeMap<String, String>) -> Self {
         let device = select_versioned_config(entries.keys().map(String::as_str), CAPABILITY_VERSION);
@@ -82,6 +93,22 @@ impl fmt::Debug for Documents {
 }
 
 impl Sources {
+    /// What [`render`](Self::render) wrote; nothing for any other text.
+    pub fn recall(text: &str) -> Option<Self> {
+        let (current, delivered): (Option<Texts>, VecDeque<Texts>) = serde_json::from_str(text).ok()?;
+        Some(Self {
+            current: current.map(Documents::from_texts),
+            delivered: delivered.into_iter().map(Documents::from_texts).collect(),
+        })
+    }
+
+    /// All that is known, as text. It holds the auth key.
+    pub fn render(&self) -> String {
+        let current = self.current.as_ref().map(Documents::texts);
+        let delivered: Vec<_> = self.delivered.iter().map(Documents::texts).collect();
+        serde_json::to_string(&(current, delivered)).expect("texts always serialise")
+    }
+
     /// The documents in force.
     pub fn current(&self) -> Option<&Documents> {
         self.current.as_ref()
@@ -148,6 +175,18 @@ mod tests {
         );
         assert!(!sources.offer_from_api(documents("two")), "the watch came back");
         assert!(sources.offer_from_api(documents("one")), "and the user went back");
+    }
+
+    #[test]
+    fn late_file_is_still_told_from_a_new_one_after_a_restart() {
+        let mut before = Sources::default();
+        before.offer_from_api(documents("one"));
+        before.offer_from_api(documents("two"));
+        let mut sources = Sources::recall(&before.render()).unwrap();
+        assert_eq!(sources.current(), Some(&documents("two")));
+        assert!(!sources.offer_from_files(documents("one")), "the kubelet is late");
+        assert!(sources.offer_from_files(documents("three")));
+        assert!(Sources::recall("junk").is_none());
     }
 
     #[test]

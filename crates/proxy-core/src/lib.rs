@@ -8,6 +8,7 @@
 mod documents;
 mod flow;
 mod mode;
+mod names;
 mod plan;
 mod publication;
 mod relay;
@@ -19,6 +20,7 @@ mod versioned_config;
 pub use documents::{Configuration, DocumentError, Documents, Sources};
 pub use flow::{Flow, FlowEnd};
 pub use mode::{Egress, Ingress, IngressPorts, Mode, ModeError, TargetName};
+pub use names::{Guard, KnownName, Reply};
 pub use plan::{Path, Paths, Plan, ReservedPorts, TUN_NAME, TailnetAddresses, Tun, Way};
 pub use publication::{Device, Publication};
 pub use relay::{RelayListeners, RelayPlan, RelayPorts, RelayRoute, RelayedPorts};

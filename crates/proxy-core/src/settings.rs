@@ -70,6 +70,8 @@ pub struct Login {
     pub hostname: Option<String>,
     /// The control server's URL, none for the default one.
     pub control_url: Option<String>,
+    /// Whether routes of other nodes are used.
+    pub accept_routes: bool,
 }
 
 /// Who the Pod is, from the downward API.

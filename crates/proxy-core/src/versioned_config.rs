@@ -18,8 +18,6 @@ pub struct VersionedConfig {
     pub locked: bool,
     /// Whether the tailnet's DNS is taken over.
     pub accept_dns: bool,
-    /// Whether routes of other nodes are used.
-    pub accept_routes: bool,
     /// The routes to advertise.
     pub advertise_routes: Vec<ipnet::IpNet>,
 }
@@ -94,10 +92,10 @@ pub fn parse_versioned_config(text: &str) -> Result<VersionedConfig, VersionedCo
             auth_key: fields.text("AuthKey")?.filter(|key| !key.is_empty()).map(AuthKey::new),
             hostname: fields.text("Hostname")?.filter(|name| !name.is_empty()),
             control_url: fields.text("ServerURL")?.filter(|url| !url.is_empty()),
+            accept_routes: fields.boolean("acceptRoutes", true)?,
         },
         locked: fields.boolean("Locked", true)?,
         accept_dns: fields.boolean("acceptDNS", true)?,
-        accept_routes: fields.boolean("acceptRoutes", true)?,
         advertise_routes: fields.networks("AdvertiseRoutes")?,
     })
 }

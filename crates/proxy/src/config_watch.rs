@@ -1,6 +1,8 @@
 //! Watches the configuration documents: the Secret by the API, and the folder where it is mounted.
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +25,8 @@ pub(crate) struct ConfigSources {
     pub(crate) secret: Option<(Client, String)>,
     /// The folder where its keys are files.
     pub(crate) folder: Option<PathBuf>,
+    /// The file that keeps what both said, for a restart while the API server is away.
+    pub(crate) cache: Option<PathBuf>,
 }
 
 /// Starts watching; the receiver always holds the newest documents, none before the first.
@@ -41,7 +45,10 @@ async fn follow(sources: ConfigSources, sender: watch::Sender<Option<Documents>>
     let mut deliveries = std::pin::pin!(secret_documents(sources.secret));
     let mut ticks = interval(FOLDER_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut choice = Sources::default();
+    let mut choice = sources.cache.as_deref().and_then(recall).unwrap_or_default();
+    if let Some(documents) = choice.current() {
+        sender.send_replace(Some(documents.clone()));
+    }
     loop {
         let changed = tokio::select! {
             Some(documents) = deliveries.next() => choice.offer_from_api(documents),
@@ -56,8 +63,30 @@ async fn follow(sources: ConfigSources, sender: watch::Sender<Option<Documents>>
         };
         if changed {
             tracing::info!("new configuration");
+            if let Some(cache) = &sources.cache {
+                keep(cache, &choice);
+            }
             sender.send_replace(choice.current().cloned());
         }
+    }
+}
+
+fn recall(cache: &Path) -> Option<Sources> {
+    Sources::recall(&std::fs::read_to_string(cache).ok()?)
+}
+
+/// Keeps what is known for its owner alone: it holds the auth key.
+fn keep(cache: &Path, known: &Sources) {
+    let beside = cache.with_extension("new");
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let opened = cache
+        .parent()
+        .map_or(Ok(()), std::fs::create_dir_all)
+        .and_then(|()| options.open(&beside));
+    let written = opened.and_then(|mut file| file.write_all(known.render().as_bytes()));
+    if let Err(error) = written.and_then(|()| std::fs::rename(&beside, cache)) {
+        tracing::warn!(%error, "a restart without the API server will not find the newest configuration");
     }
 }
 
@@ -130,6 +159,7 @@ mod tests {
         let sources = ConfigSources {
             secret: None,
             folder: Some(folder.path().to_owned()),
+            cache: None,
         };
         let mut documents = watch_config(sources, Shutdown::new());
         for text in ["one", "two"] {
@@ -139,5 +169,29 @@ mod tests {
                 .await;
             assert!(found.is_ok());
         }
+    }
+
+    #[tokio::test]
+    async fn configuration_is_found_again_after_a_restart_and_kept_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let cache = folder.path().join("cache/documents.json");
+        let sources = |folder| ConfigSources {
+            secret: None,
+            folder,
+            cache: Some(cache.clone()),
+        };
+        fs::write(folder.path().join("isthmus.json"), "one").unwrap();
+        let mut documents = watch_config(sources(Some(folder.path().to_owned())), Shutdown::new());
+        assert!(documents.wait_for(Option::is_some).await.is_ok());
+        // The sender's write to the cache comes before the next turn of the loop.
+        while !cache.exists() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(fs::metadata(&cache).unwrap().permissions().mode() & 0o777, 0o600);
+
+        let mut documents = watch_config(sources(None), Shutdown::new());
+        let found = documents.wait_for(Option::is_some).await.unwrap().clone();
+        assert_eq!(found.unwrap().proxy.as_deref(), Some("one"));
     }
 }

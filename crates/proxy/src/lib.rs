@@ -2,11 +2,13 @@
 //!
 //! [`run()`] is a whole proxy. [`Kernel`] is its part that changes the network namespace, without a tailnet or a cluster.
 
+mod cached_state;
 mod config_watch;
 mod health;
 mod kernel;
 mod kube_state;
 mod link_changes;
+mod name_watch;
 mod nftables;
 mod paths;
 mod preflight;

@@ -12,6 +12,7 @@
 mod drain;
 mod serve;
 mod start;
+mod target;
 
 use std::io;
 use std::net::SocketAddr;

@@ -139,7 +139,11 @@ impl Resolver {
     async fn lookup_one(&self, name: &str, kind: RecordType) -> Result<Answer, ResolveError> {
         match self.open()?.lookup(name, kind).await {
             Ok(found) => Ok(Answer {
-                addresses: found.answers().iter().filter_map(|record| record.data.ip_addr()).collect(),
+                addresses: found
+                    .answers()
+                    .iter()
+                    .filter_map(|record| record.data.ip_addr())
+                    .collect(),
                 valid_for: found.valid_until().saturating_duration_since(Instant::now()),
             }),
             Err(error) if error.is_no_records_found() => Ok(Answer::default()),
@@ -191,7 +195,11 @@ impl Answers {
             v4: Ok(Answer::default()),
             v6: Ok(Answer::default()),
         };
-        let own = if address.is_ipv4() { &mut answers.v4 } else { &mut answers.v6 };
+        let own = if address.is_ipv4() {
+            &mut answers.v4
+        } else {
+            &mut answers.v6
+        };
         *own = Ok(Answer {
             addresses: BTreeSet::from([address]),
             valid_for: Duration::MAX,
@@ -222,7 +230,10 @@ mod tests {
     #[tokio::test]
     async fn address_as_text_leads_to_no_question() {
         let resolver = without_servers();
-        assert_eq!(resolver.addresses("192.0.2.7").await.unwrap(), ["192.0.2.7".parse::<std::net::IpAddr>().unwrap()]);
+        assert_eq!(
+            resolver.addresses("192.0.2.7").await.unwrap(),
+            ["192.0.2.7".parse::<std::net::IpAddr>().unwrap()]
+        );
         let answers = resolver.lookup("2001:db8::7").await;
         assert!(answers.v4.unwrap().addresses.is_empty());
         assert_eq!(answers.v6.unwrap().addresses.len(), 1);
@@ -234,7 +245,10 @@ mod tests {
     #[tokio::test]
     async fn missing_configuration_is_named() {
         let error = without_servers().connect("db.example.com", 1).await.unwrap_err();
-        assert!(matches!(error, ConnectError::Resolve(ResolveError::Configuration { .. })));
+        assert!(matches!(
+            error,
+            ConnectError::Resolve(ResolveError::Configuration { .. })
+        ));
         assert!(error.to_string().contains("/nonexistent/resolv.conf"));
     }
 }

@@ -72,6 +72,19 @@ impl AddressSet {
         }
     }
 
+    /// The set as ranges that do not overlap, those of IPv4 first.
+    pub fn ranges(&self) -> impl Iterator<Item = AddressRange> {
+        let v4 = self
+            .v4
+            .iter()
+            .map(|(first, last)| AddressRange::V4((*first).into(), (*last).into()));
+        let v6 = self
+            .v6
+            .iter()
+            .map(|(first, last)| AddressRange::V6((*first).into(), (*last).into()));
+        v4.chain(v6)
+    }
+
     /// Whether no address is in the set.
     pub fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()

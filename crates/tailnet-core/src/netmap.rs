@@ -4,6 +4,8 @@
 //! both.
 
 mod convert;
+mod message;
+mod names;
 mod plan;
 mod relays;
 mod store;

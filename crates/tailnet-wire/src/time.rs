@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use serde::de::{Deserialize, Deserializer, Error};
@@ -29,6 +30,13 @@ impl GoTime {
 impl From<Timestamp> for GoTime {
     fn from(time: Timestamp) -> Self {
         Self(Some(time))
+    }
+}
+
+impl From<SystemTime> for GoTime {
+    /// A time beyond the year 9999 is none that this format could say, and means "not set".
+    fn from(time: SystemTime) -> Self {
+        Self(Timestamp::try_from(time).ok())
     }
 }
 

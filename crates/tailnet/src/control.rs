@@ -29,6 +29,7 @@ pub(crate) use client::{Client, Progress};
 pub use dial::{AuthoritiesError, read_authorities};
 pub(crate) use dial::{Dialer, authorities};
 pub(crate) use server::Server;
+pub(crate) use session::Session;
 
 /// The capability version that this node claims: the documents of the proxy contract need 109, Headscale 113; 120 invites relay messages
 /// that this node does not speak.

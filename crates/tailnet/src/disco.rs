@@ -6,7 +6,7 @@ use isthmus_tailnet_core::disco::{Message, TransactionId};
 use isthmus_tailnet_core::key::{DiscoKey, NodeKey};
 use isthmus_tailnet_wire::keys as wire;
 use ts_disco_protocol::{CallMeMaybe, Encrypted, Endpoint, MessageType, Packet, Ping, Plaintext, Pong};
-use ts_keys::{DiscoPrivateKey, DiscoPublicKey, NodePublicKey};
+use ts_keys::{DiscoPrivateKey, DiscoPublicKey, ExportableKey, NodePublicKey};
 use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 /// Endpoints of a call-me-maybe that are read at most.
@@ -23,6 +23,16 @@ impl DiscoBox {
         Self {
             key: DiscoPrivateKey::random(),
         }
+    }
+
+    /// The identity that [`render`](Self::render) wrote; nothing for any other text.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        text.trim().parse().ok().map(|key| Self { key })
+    }
+
+    /// The private key as text.
+    pub(crate) fn render(&self) -> String {
+        self.key.export().to_string()
     }
 
     /// The public key, for control.

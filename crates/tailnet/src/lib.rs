@@ -11,6 +11,7 @@ pub mod tun;
 pub mod udp;
 pub mod wireguard;
 
+mod cache;
 mod disco;
 mod engine;
 mod relay;

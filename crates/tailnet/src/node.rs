@@ -5,18 +5,24 @@ mod prefs;
 mod status;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
+use isthmus_tailnet_core::key::NodeKey;
+use isthmus_tailnet_core::netmap::Netmap;
 use isthmus_tailnet_core::paths::Paths;
+use isthmus_tailnet_wire::keys as wire;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use ts_keys::ExportableKey;
 
 pub use config::{NodeConfig, TunConfig};
 pub use prefs::NodePrefs;
 pub use status::{LoginState, NodeError, NodeErrorKind, NodeStatus};
 
-use crate::control::{Client, ClientConfig, Dialer, NodeFacts, Progress, Server, authorities};
+use crate::cache::Cache;
+use crate::control::{Client, ClientConfig, Dialer, NodeFacts, Progress, Server, Session, authorities};
 use crate::dataplane::{DataPlane, DataPlaneConfig};
 use crate::disco::DiscoBox;
 use crate::engine::{Applied, Engine};
@@ -27,6 +33,9 @@ use crate::state::Identity;
 use crate::tun::{self, Tun};
 use crate::udp::UdpLink;
 use crate::wireguard::PrivateKey;
+
+/// How long control may take to answer before a restarted node goes on with what it remembers.
+const CONTROL_LIMIT: Duration = Duration::from_secs(3);
 
 /// A running node. Dropping it stops it without waiting for the end; see [`Node::shutdown`].
 pub struct Node {
@@ -59,10 +68,28 @@ impl Node {
             accept_routes: config.accept_routes,
             advertise_routes: config.advertise_routes.iter().map(IpNet::trunc).collect(),
         });
-        let (engine, facts) = start_engine(&config, &identity, status.clone(), prefs_receiver.clone()).await?;
+        let dialer = Dialer::new(&config.extra_ca);
+        let cache = config.cache.as_ref().map(Cache::new);
+        let recalled = recall(cache.as_ref(), &dialer, &server, &identity).await;
+        let (disco, netmap) = recalled.unwrap_or_else(|| (DiscoBox::random(), None));
+        if let Some(cache) = cache {
+            cache.keep_disco(&disco);
+            tokio::spawn(cache.follow(status.clone()));
+        }
+        let (engine, facts) = start_engine(&config, &identity, disco, status.clone(), prefs_receiver.clone()).await?;
+        if netmap.is_some() {
+            let login = LoginState::Running;
+            status_sender.send_modify(|status| {
+                *status = NodeStatus {
+                    login,
+                    netmap,
+                    ..NodeStatus::default()
+                };
+            });
+        }
         let client = Client {
             server,
-            dialer: Dialer::new(&config.extra_ca),
+            dialer,
             config: ClientConfig {
                 auth_key: config.auth_key,
                 app: config.app,
@@ -131,11 +158,30 @@ impl Drop for Node {
     }
 }
 
+/// What the run before left, when control is away and so cannot tell anything newer.
+async fn recall(
+    cache: Option<&Cache>,
+    dialer: &Dialer,
+    server: &Server,
+    identity: &Identity,
+) -> Option<(DiscoBox, Option<Arc<Netmap>>)> {
+    let own = NodeKey::from_bytes(*wire::NodeKey::from(identity.node.public).as_bytes());
+    let netmap = cache?.netmap(&own)?;
+    let disco = cache?.disco()?;
+    let answer = timeout(CONTROL_LIMIT, Session::open(dialer, server, &identity.machine)).await;
+    if matches!(answer, Ok(Ok(_))) {
+        return None;
+    }
+    tracing::warn!("the control server is away: going on with the last network map");
+    Some((disco, Some(Arc::new(netmap))))
+}
+
 /// Makes the device, the socket and the data plane. The machine's endpoints are gathered here, before the node registers, so that its
 /// first message to control carries them.
 async fn start_engine(
     config: &NodeConfig,
     identity: &Identity,
+    disco: DiscoBox,
     status: watch::Receiver<NodeStatus>,
     prefs: watch::Receiver<NodePrefs>,
 ) -> Result<(Engine, watch::Receiver<NodeFacts>), NodeError> {
@@ -161,7 +207,6 @@ async fn start_engine(
     };
     let (plane, hooks) = DataPlane::start(&plane_config, Arc::new(tun), udp)?;
     let port = plane.local_port().map_err(NodeError::Port)?;
-    let disco = DiscoBox::random();
     let machine = interface.machine_addresses().await?;
     let facts = NodeFacts {
         disco: disco.public_key(),

@@ -34,7 +34,7 @@ pub(super) struct Topology {
 
 /// What came of trying to connect.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// Connected; the text the server sent.
     Text(String),
     /// A TCP reset, or an ICMP message of the same meaning.
@@ -145,17 +145,17 @@ impl Topology {
     }
 }
 
-pub(super) fn address(text: &str) -> IpAddr {
+pub(crate) fn address(text: &str) -> IpAddr {
     text.parse().expect("an address in a test is one")
 }
 
 /// Serves, on every address of `namespace` with this port, `name` and the client's address, one connection at a time.
-pub(super) fn serve(namespace: &Namespace, name: &'static str, port: u16) {
+pub(crate) fn serve(namespace: &Namespace, name: &'static str, port: u16) {
     serve_at(namespace, name, "0.0.0.0", port);
 }
 
 /// The same on one address.
-pub(super) fn serve_at(namespace: &Namespace, name: &'static str, own: &str, port: u16) {
+pub(crate) fn serve_at(namespace: &Namespace, name: &'static str, own: &str, port: u16) {
     let listener = namespace.enter(|| TcpListener::bind((own, port)).expect("the port is free"));
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
@@ -173,7 +173,7 @@ fn greet(mut stream: TcpStream, name: &str) {
 }
 
 /// Answers every datagram to this address and port with `name` and the sender's address.
-pub(super) fn serve_udp(namespace: &Namespace, name: &'static str, own: &str, port: u16) {
+pub(crate) fn serve_udp(namespace: &Namespace, name: &'static str, own: &str, port: u16) {
     let own = SocketAddr::new(address(own), port);
     let socket = namespace.enter(|| UdpSocket::bind(own).expect("the port is free"));
     thread::spawn(move || {
@@ -185,7 +185,7 @@ pub(super) fn serve_udp(namespace: &Namespace, name: &'static str, own: &str, po
 }
 
 /// Connects from `namespace` and reads what the server sends.
-pub(super) fn connect(namespace: &Namespace, target: &str, port: u16) -> Answer {
+pub(crate) fn connect(namespace: &Namespace, target: &str, port: u16) -> Answer {
     let target = SocketAddr::new(address(target), port);
     namespace.enter(
         || match TcpStream::connect_timeout(&target, Duration::from_millis(1500)) {
@@ -205,11 +205,16 @@ pub(super) fn connect(namespace: &Namespace, target: &str, port: u16) -> Answer 
 }
 
 /// Sends one datagram from `namespace` and reads the answer.
-pub(super) fn ask_udp(namespace: &Namespace, target: &str, port: u16) -> Answer {
+pub(crate) fn ask_udp(namespace: &Namespace, target: &str, port: u16) -> Answer {
+    ask_udp_from(namespace, 0, target, port)
+}
+
+/// The same from a fixed port, as clients with one flow for ever do; 0 for any.
+pub(crate) fn ask_udp_from(namespace: &Namespace, own_port: u16, target: &str, port: u16) -> Answer {
     let target = SocketAddr::new(address(target), port);
     namespace.enter(|| {
-        let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let socket = UdpSocket::bind(any).expect("a port is free");
+        let any = if target.is_ipv4() { "0.0.0.0" } else { "::" };
+        let socket = UdpSocket::bind((any, own_port)).expect("the port is free");
         socket
             .connect(target)
             .expect("a datagram socket connects to anything that has a route");
@@ -233,7 +238,7 @@ fn answer_of(kind: ErrorKind) -> Answer {
     }
 }
 
-pub(super) fn text(text: &str) -> Answer {
+pub(crate) fn text(text: &str) -> Answer {
     Answer::Text(text.to_owned())
 }
 

@@ -86,6 +86,15 @@ impl Control {
         assert!(self.with(move |tailbox| async move { tailbox.remove_node(node).await.unwrap() }));
     }
 
+    /// How many nodes have this host name.
+    pub(crate) fn count(&self, hostname: &str) -> usize {
+        let hostname = hostname.to_owned();
+        self.with(move |tailbox| async move {
+            let nodes = tailbox.nodes();
+            nodes.iter().filter(|node| node.hostinfo.hostname == hostname).count()
+        })
+    }
+
     /// Does something with the server, which must run.
     fn with<R, F>(&self, work: impl FnOnce(Arc<Tailbox>) -> F + Send + 'static) -> R
     where

@@ -111,6 +111,7 @@ impl<'a> Reader<'a> {
                 .map(AuthKey::new),
             hostname: self.text("TS_HOSTNAME"),
             control_url: self.control_url(),
+            accept_routes: false,
         }
     }
 

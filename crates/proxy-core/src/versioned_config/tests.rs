@@ -37,7 +37,7 @@ fn fields_are_read_in_any_case_and_with_comments() {
     assert_eq!(config.login.auth_key.as_ref().unwrap().expose(), "tskey-auth-secret");
     assert_eq!(config.login.control_url.as_deref(), Some("http://192.0.2.1"));
     assert_eq!(config.login.hostname, None);
-    assert!(!config.locked && !config.accept_dns && config.accept_routes);
+    assert!(!config.locked && !config.accept_dns && config.login.accept_routes);
     assert_eq!(config.advertise_routes.len(), 1);
     assert!(!format!("{config:?}").contains("secret"));
 }

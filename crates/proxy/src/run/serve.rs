@@ -1,19 +1,21 @@
 //! The main loop: configuration and the node's status make a plan, and the plan is put in place.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use isthmus_contract::device_config::AuthKey;
 use isthmus_contract::proxy_config::ProxyConfig;
-use isthmus_proxy_core::{Device, Documents, Mode, Plan, Publication, Settings, TailnetAddresses, TargetName};
+use isthmus_proxy_core::{Device, Documents, Login, Mode, Plan, Publication, Settings, TailnetAddresses};
 use isthmus_runtime::{ErrorChain, Shutdown};
-use isthmus_tailnet::{LoginState, Node, NodeStatus};
+use isthmus_tailnet::{LoginState, Node, NodePrefs, NodeStatus};
+use isthmus_tailnet_core::netmap::RoutePolicy;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::drain;
+use super::start::prefs;
+use super::target::{Named, Target};
 use crate::health::Health;
 use crate::kernel::Kernel;
 use crate::link_changes::LinkChanges;
@@ -39,9 +41,12 @@ pub(super) struct Proxy {
     documents: watch::Receiver<Option<Documents>>,
     /// The key that this process logged in with.
     auth_key: Option<AuthKey>,
+    /// What the documents want of the node, and may change while it runs.
+    prefs: NodePrefs,
     /// The newest usable configuration, none before the first.
     wanted: Option<ProxyConfig>,
     paths: PathChoice,
+    target: Target,
     /// The plan whose rules are in place.
     in_place: Plan,
     applied: Option<ProxyConfig>,
@@ -63,9 +68,11 @@ impl Proxy {
         health: Arc<Health>,
         publisher: Option<Publisher>,
         documents: watch::Receiver<Option<Documents>>,
-        auth_key: Option<AuthKey>,
+        login: Login,
     ) -> Self {
+        let prefs = prefs(&settings, &login);
         let wanted = settings.config.clone();
+        let target = Target::start(settings.api_server.map(|server| server.ip()));
         let paths = PathChoice::begin(settings.path, settings.api_server, health.metrics().relay.clone());
         let (in_place, applied, problem) = (closed, None, None);
         Self {
@@ -74,9 +81,11 @@ impl Proxy {
             health,
             publisher,
             documents,
-            auth_key,
+            auth_key: login.auth_key,
+            prefs,
             wanted,
             paths,
+            target,
             in_place,
             applied,
             problem,
@@ -94,9 +103,11 @@ impl Proxy {
                 Next::Wait(pause) => pause,
                 Next::Restart => break,
             };
+            node.set_prefs(self.prefs.clone());
             repair = tokio::select! {
                 changed = status.changed() => !wait_for_ever_if(changed.is_err()).await,
                 changed = self.documents.changed() => !wait_for_ever_if(changed.is_err()).await,
+                () = self.target.changed() => false,
                 () = links.next() => true,
                 () = self.paths.changed() => false,
                 () = sleep_until(Instant::now() + pause) => true,
@@ -142,6 +153,9 @@ impl Proxy {
             Some(Err(error)) => return (Some(ErrorChain(&error).to_string()), false),
             Some(Ok(configuration)) => configuration,
         };
+        if let Some(device) = &configuration.device {
+            self.prefs = prefs(&self.settings, &device.login);
+        }
         let key = configuration.device.and_then(|device| device.login.auth_key);
         let new_key = key.is_some() && key != self.auth_key;
         let (None, Some(config)) = (&self.settings.config, configuration.proxy) else {
@@ -158,8 +172,15 @@ impl Proxy {
 
     /// The plan for what is wanted and known now, and what keeps it from carrying.
     async fn plan(&mut self, status: &NodeStatus) -> (Plan, Option<String>) {
-        let (named, name_problem) = self.named(status);
-        let mode = self.wanted.as_ref().map(|config| Mode::from_config(config, &named));
+        let policy = RoutePolicy {
+            accept_routes: self.prefs.accept_routes,
+        };
+        let named = match &self.wanted {
+            Some(config) => self.target.named(config, policy, status, &self.in_place),
+            None => Named::default(),
+        };
+        let mode = self.wanted.as_ref();
+        let mode = mode.map(|config| Mode::from_config(config, &named.addresses));
         let (mode, mode_problem) = match mode {
             None => (Mode::Closed, None),
             Some(Ok(mode)) => (mode, None),
@@ -178,27 +199,7 @@ impl Proxy {
             ..self.in_place.clone()
         };
         let family_problem = self.family_problem(&plan);
-        (plan, mode_problem.or(name_problem).or(family_problem))
-    }
-
-    /// The addresses that the target's name has now, if the target is a name; and what to say when it has none.
-    fn named(&self, status: &NodeStatus) -> (BTreeSet<IpAddr>, Option<String>) {
-        match (self.wanted.as_ref().and_then(TargetName::of), &status.netmap) {
-            (Some(TargetName::Tailnet(name)), Some(netmap)) => match netmap.peer_by_name(&name) {
-                Some(peer) => (peer.addresses.iter().copied().collect(), None),
-                None => (
-                    BTreeSet::new(),
-                    Some(format!(
-                        "no device on this tailnet is called {name}: connections are refused until there is one"
-                    )),
-                ),
-            },
-            (Some(TargetName::Dns(name)), _) => (
-                BTreeSet::new(),
-                Some(format!("cannot lead to {name}: names of DNS are not followed")),
-            ),
-            (Some(TargetName::Tailnet(_)) | None, _) => (BTreeSet::new(), None),
-        }
+        (plan, mode_problem.or(named.problem).or(family_problem))
     }
 
     /// What to say when the target is not carried to for its family alone.

@@ -2,21 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use isthmus_contract::env;
 use isthmus_proxy_core::{
     Documents, Login, LoginSource, Mode, Paths, Plan, ReservedPorts, Settings, TUN_NAME, TailnetAddresses, Tun,
 };
 use isthmus_runtime::{ErrorChain, Secret, Shutdown};
 use isthmus_tailnet::state::{FileStore, StateStore};
-use isthmus_tailnet::{Node, NodeConfig, TunConfig};
+use isthmus_tailnet::{Node, NodeConfig, NodePrefs, TunConfig};
 use kube::{Client, Config};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::ProxyError;
 use super::serve::Proxy;
+use crate::cached_state::CachedStore;
 use crate::config_watch::{ConfigSources, watch_config};
 use crate::health::Health;
 use crate::kernel::{Kernel, KernelError};
@@ -33,6 +35,9 @@ const DEFAULT_HOSTNAME: &str = "isthmus-proxy";
 /// The file of the node's state in `TS_STATE_DIR`.
 const STATE_FILE: &str = "tailscaled.state";
 
+/// The file of the last configuration in the same folder.
+const DOCUMENTS_FILE: &str = "documents.json";
+
 /// MTU of the tailnet's device in bytes, as every node of a tailnet has it.
 const MTU: u16 = 1280;
 
@@ -48,13 +53,14 @@ pub(super) async fn start(settings: Settings, shutdown: Shutdown) -> Result<(Pro
         Some(_) => Some(cluster_client()?),
         None => None,
     };
-    let store = state_store(&settings, client.as_ref())?;
+    let cache = cache_folder(&settings);
+    let store = state_store(&settings, client.as_ref(), cache.as_deref())?;
     let publisher = client.as_ref().map(|_| Publisher::start(Arc::clone(&store)));
-    let mut documents = watch_documents(&settings, client, shutdown)?;
+    let mut documents = watch_documents(&settings, client, cache.as_deref(), shutdown)?;
     let login = find_login(&settings.login, &mut documents).await;
-    let node = Node::start(node_config(&settings, login.clone(), store)).await?;
+    let node = Node::start(node_config(&settings, login.clone(), store, cache)).await?;
     Ok((
-        Proxy::new(settings, plan, kernel, health, publisher, documents, login.auth_key),
+        Proxy::new(settings, plan, kernel, health, publisher, documents, login),
         node,
     ))
 }
@@ -107,9 +113,25 @@ fn cluster_client() -> Result<Client, ProxyError> {
     Client::try_from(config).map_err(|error| ProxyError::Cluster(error.into()))
 }
 
-fn state_store(settings: &Settings, client: Option<&Client>) -> Result<Arc<dyn StateStore>, ProxyError> {
+/// A folder that outlives a restart of the container, if there is one.
+fn cache_folder(settings: &Settings) -> Option<PathBuf> {
+    let mounted = || Some(PathBuf::from(env::CACHE_MOUNT)).filter(|folder| folder.is_dir());
+    settings.state_dir.clone().or_else(mounted)
+}
+
+fn state_store(
+    settings: &Settings,
+    client: Option<&Client>,
+    cache: Option<&Path>,
+) -> Result<Arc<dyn StateStore>, ProxyError> {
     match (client, &settings.kube_secret, &settings.state_dir) {
-        (Some(client), Some(name), _) => Ok(Arc::new(SecretStore::new(client.clone(), name))),
+        (Some(client), Some(name), _) => {
+            let secret = Arc::new(SecretStore::new(client.clone(), name));
+            Ok(match cache {
+                Some(folder) => Arc::new(CachedStore::new(secret, FileStore::new(folder.join(STATE_FILE)))),
+                None => secret,
+            })
+        }
         (_, _, Some(folder)) => Ok(Arc::new(FileStore::new(folder.join(STATE_FILE)))),
         (_, _, None) => Err(ProxyError::NowhereForState),
     }
@@ -119,6 +141,7 @@ fn state_store(settings: &Settings, client: Option<&Client>) -> Result<Arc<dyn S
 fn watch_documents(
     settings: &Settings,
     client: Option<Client>,
+    cache: Option<&Path>,
     shutdown: Shutdown,
 ) -> Result<watch::Receiver<Option<Documents>>, ProxyError> {
     let folder: Option<PathBuf> = match &settings.login {
@@ -130,9 +153,14 @@ fn watch_documents(
         (Some(_), None) => ConfigSources {
             secret: None,
             folder: None,
+            cache: None,
         },
         (None, None) if secret.is_none() => return Err(ProxyError::NothingToCarry),
-        (_, _) => ConfigSources { secret, folder },
+        (_, _) => ConfigSources {
+            secret,
+            folder,
+            cache: cache.map(|folder| folder.join(DOCUMENTS_FILE)),
+        },
     };
     Ok(watch_config(sources, shutdown))
 }
@@ -160,10 +188,13 @@ async fn find_login(source: &LoginSource, documents: &mut watch::Receiver<Option
     }
 }
 
-fn node_config(settings: &Settings, login: Login, state: Arc<dyn StateStore>) -> NodeConfig {
+fn node_config(settings: &Settings, login: Login, state: Arc<dyn StateStore>, cache: Option<PathBuf>) -> NodeConfig {
+    let NodePrefs {
+        hostname,
+        accept_routes,
+        ..
+    } = prefs(settings, &login);
     let control = login.control_url.unwrap_or_else(|| DEFAULT_CONTROL_URL.to_owned());
-    let hostname = login.hostname.or_else(|| settings.pod.name.clone());
-    let hostname = hostname.unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned());
     let defaults = NodeConfig::new(control, hostname, state);
     NodeConfig {
         auth_key: login.auth_key.map(|key| Secret::new(key.expose())),
@@ -174,7 +205,19 @@ fn node_config(settings: &Settings, login: Login, state: Arc<dyn StateStore>) ->
             mtu: MTU,
             ..TunConfig::default()
         },
+        cache,
+        accept_routes,
         install_routes: false,
         ..defaults
+    }
+}
+
+/// What a login says that may change while the node runs.
+pub(super) fn prefs(settings: &Settings, login: &Login) -> NodePrefs {
+    let hostname = login.hostname.clone().or_else(|| settings.pod.name.clone());
+    NodePrefs {
+        hostname: hostname.unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned()),
+        accept_routes: login.accept_routes,
+        advertise_routes: BTreeSet::default(),
     }
 }

@@ -62,6 +62,21 @@ impl Rule {
         }
     }
 
+    /// Whom it allows.
+    pub fn sources(&self) -> &AddressSet {
+        &self.sources
+    }
+
+    /// What it opens to them.
+    pub fn destinations(&self) -> &[Destination] {
+        &self.destinations
+    }
+
+    /// The numbers of the protocols it allows.
+    pub fn protocols(&self) -> &[u8] {
+        &self.protocols
+    }
+
     /// Whether the rule allows `protocol` from `source` to `destination`:`port`.
     pub(crate) fn allows(&self, protocol: u8, source: IpAddr, destination: IpAddr, port: u16) -> bool {
         self.protocols.contains(&protocol)

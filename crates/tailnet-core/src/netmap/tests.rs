@@ -18,7 +18,7 @@ fn disco(number: u8) -> String {
     format!("discokey:{}", format!("{number:02x}").repeat(32))
 }
 
-fn peer(number: u8) -> Value {
+pub(super) fn peer(number: u8) -> Value {
     let address = format!("100.64.0.{number}/32");
     json!({
         "ID": number, "StableID": format!("n{number}"), "Name": format!("p{number}.tail.internal."), "Key": key(number),
@@ -44,7 +44,7 @@ fn store(more: &[Value]) -> NetmapStore {
     store
 }
 
-fn map(more: &[Value]) -> Netmap {
+pub(super) fn map(more: &[Value]) -> Netmap {
     store(more).netmap().expect("complete")
 }
 

@@ -1,5 +1,6 @@
 //! What a node is told.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -27,6 +28,9 @@ pub struct NodeConfig {
     pub tun: TunConfig,
     /// Where identity is kept between runs.
     pub state: Arc<dyn StateStore>,
+    /// A folder in which the last network map and the disco key are kept, for a restart while control is away. It should
+    /// be gone with the machine: what it holds is good for minutes.
+    pub cache: Option<PathBuf>,
     /// Use subnet routes of peers.
     pub accept_routes: bool,
     /// Offer to carry packets for these prefixes; see [`NodePrefs::advertise_routes`](super::NodePrefs).
@@ -72,6 +76,7 @@ impl NodeConfig {
             listen_port: DEFAULT_PORT,
             tun: TunConfig::default(),
             state,
+            cache: None,
             accept_routes: false,
             advertise_routes: Vec::new(),
             install_routes: false,

@@ -1,0 +1,163 @@
+//! Starts, restarts and ends of a proxy.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+
+use isthmus_testkit::netns::Process;
+use isthmus_testkit::{isolate, wait};
+use nix::sys::signal::Signal;
+
+use super::scene::{POD, Scene};
+use crate::node::can_run;
+use crate::proxy::topology::{Answer, address, connect, serve, text};
+
+const TARGET: (&str, &str) = ("TS_TAILNET_TARGET_FQDN", "one.tail.internal");
+
+fn kill(process: Process) {
+    process.signal(Signal::SIGKILL);
+    let _ = process.ended();
+}
+
+#[test]
+fn restarted_proxy_carries_while_control_is_away() {
+    isolate!();
+    if !can_run(&["ip", "unshare"]) {
+        return;
+    }
+    let scene = Scene::new("proxy-outage");
+    serve(scene.device(), "database", 5432);
+    let _device = scene.tailnet.start(0, &[]);
+    let proxy = scene.start(TARGET);
+    let own = scene.proxy_address();
+    let reached = text(&format!("database saw {own}"));
+    wait::until("the device", || {
+        (connect(&scene.cluster, POD, 5432) == reached).then_some(())
+    });
+    wait::until("the map to be kept", || {
+        scene
+            .tailnet
+            .read("state-proxy/netmap.json")
+            .contains("one.tail.internal")
+            .then_some(())
+    });
+    for file in fs::read_dir(scene.tailnet.path("state-proxy")).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", file.path().display());
+    }
+
+    scene.tailnet.control.stop();
+    kill(proxy);
+    assert!(
+        !matches!(connect(&scene.cluster, POD, 5432), Answer::Text(_)),
+        "nothing passes without the proxy"
+    );
+    let _proxy = scene.start(TARGET);
+    wait::until("the device, with control away", || {
+        (connect(&scene.cluster, POD, 5432) == reached).then_some(())
+    });
+
+    scene.tailnet.control.restart();
+    scene.tailnet.control.remove(scene.tailnet.control.node("one"));
+    wait::until("what control says when it is back", || {
+        (connect(&scene.cluster, POD, 5432) == Answer::Refused).then_some(())
+    });
+}
+
+#[test]
+fn proxy_killed_during_its_first_login_comes_back_as_the_same_device() {
+    isolate!();
+    if !can_run(&["ip", "unshare"]) {
+        return;
+    }
+    let scene = Scene::new("first-login");
+    let state = || scene.tailnet.read("state-proxy/tailscaled.state");
+
+    scene.tailnet.control.stop();
+    let proxy = scene.start(TARGET);
+    wait::until("keys before the login", || (!state().is_empty()).then_some(()));
+    kill(proxy);
+    let keys = state();
+    scene.tailnet.control.restart();
+
+    let proxy = scene.start(TARGET);
+    wait::until("control to know the device", || {
+        (scene.tailnet.control.count("proxy") > 0).then_some(())
+    });
+    kill(proxy);
+    for _ in 0..3 {
+        let proxy = scene.start(TARGET);
+        scene.proxy_address();
+        kill(proxy);
+    }
+    assert_eq!(scene.tailnet.control.count("proxy"), 1);
+    let machine_key = |text: &str| {
+        let values: serde_json::Value = serde_json::from_str(text).unwrap();
+        values["_machinekey"].clone()
+    };
+    assert_eq!(machine_key(&state()), machine_key(&keys));
+}
+
+#[test]
+fn open_connection_may_finish_when_the_proxy_is_told_to_end() {
+    isolate!();
+    if !can_run(&["ip", "unshare"]) {
+        return;
+    }
+    let scene = Scene::new("drain");
+    let _device = scene.tailnet.start(0, &[]);
+    let listener = scene.device().enter(|| TcpListener::bind("0.0.0.0:5432").unwrap());
+    let proxy = scene.start(TARGET);
+    scene.proxy_address();
+    let target = SocketAddr::new(address(POD), 5432);
+    let mut client = wait::until("a connection", || {
+        scene
+            .cluster
+            .enter(|| TcpStream::connect_timeout(&target, wait::PATIENCE).ok())
+    });
+    let (mut server, _) = listener.accept().unwrap();
+    exchange(&mut client, &mut server);
+
+    wait::until("the proxy to be ready", || is_ready(&scene).then_some(()));
+    proxy.signal(Signal::SIGTERM);
+    wait::until("the end to be announced", || (!is_ready(&scene)).then_some(()));
+    for _ in 0..20 {
+        exchange(&mut client, &mut server);
+    }
+    client.write_all(b"last words").unwrap();
+    drop(client);
+    let mut rest = String::new();
+    server.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "last words");
+    drop(server);
+    assert!(proxy.ended().success());
+    assert!(!matches!(connect(&scene.cluster, POD, 5432), Answer::Text(_)));
+}
+
+fn is_ready(scene: &Scene) -> bool {
+    let health = SocketAddr::new(address(POD), 9002);
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&health, wait::PATIENCE)?;
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: proxy\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    scene
+        .cluster
+        .enter(ask)
+        .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+/// A byte there and one back.
+fn exchange(client: &mut TcpStream, server: &mut TcpStream) {
+    for stream in [&*client, &*server] {
+        stream.set_read_timeout(Some(wait::PATIENCE)).unwrap();
+    }
+    client.write_all(b"a").unwrap();
+    server.read_exact(&mut [0]).unwrap();
+    server.write_all(b"b").unwrap();
+    client.read_exact(&mut [0]).unwrap();
+}
