@@ -138,9 +138,24 @@ fn healthz(readiness: &Readiness, pod: &[IpAddr]) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::Arc;
 
+    use prometheus_client::encoding::text::encode;
+
     use super::Health;
+
+    const DOCUMENTED: &str = include_str!("../../../docs/metrics.md");
+
+    #[test]
+    fn documented_metrics_are_those_that_there_are() {
+        let mut text = String::new();
+        encode(&mut text, &Health::new().registry()).unwrap();
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        let served: BTreeSet<&str> = samples.filter_map(|line| line.split([' ', '{']).next()).collect();
+        let words = DOCUMENTED.split('`').filter(|word| word.starts_with("isthmus_proxy_"));
+        assert_eq!(served, words.collect());
+    }
 
     #[test]
     fn proxy_is_healthy_once_logged_in_with_rules_and_until_its_end() {
