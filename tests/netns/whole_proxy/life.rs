@@ -101,6 +101,26 @@ fn proxy_killed_during_its_first_login_comes_back_as_the_same_device() {
 }
 
 #[test]
+fn host_name_of_the_document_is_announced_without_a_restart() {
+    isolate!();
+    if !can_run(&["ip", "unshare"]) {
+        return;
+    }
+    let scene = Scene::new("rename");
+    scene.write_login("proxy");
+    let mut proxy = scene.start_with_document(TARGET);
+    let own = scene.proxy_address();
+    assert_eq!(scene.tailnet.control.count("proxy"), 1);
+    scene.write_login("renamed");
+    wait::until("the new name", || {
+        (scene.tailnet.control.count("renamed") == 1).then_some(())
+    });
+    assert_eq!(scene.tailnet.control.count("proxy"), 0);
+    assert_eq!(scene.proxy_address(), own);
+    assert_eq!(proxy.try_ended(), None);
+}
+
+#[test]
 fn open_connection_may_finish_when_the_proxy_is_told_to_end() {
     isolate!();
     if !can_run(&["ip", "unshare"]) {

@@ -60,8 +60,40 @@ impl Scene {
         &self.tailnet.machines[0]
     }
 
-    /// Starts the proxy with a target of the environment, in a mount namespace with a `resolv.conf` of its own.
+    /// Starts the proxy with target and login in the environment.
     pub(super) fn start(&self, target: (&str, &str)) -> Process {
+        let control = format!("--login-server={}", self.tailnet.control.url());
+        let login = [
+            ("TS_AUTHKEY", self.tailnet.control.auth_key()),
+            ("TS_HOSTNAME", "proxy"),
+            ("TS_EXTRA_ARGS", &control),
+        ];
+        self.start_with(target, &login)
+    }
+
+    /// Starts the proxy with the login in a document, which [`write_login`](Self::write_login) has written.
+    pub(super) fn start_with_document(&self, target: (&str, &str)) -> Process {
+        let folder = self.tailnet.path("documents");
+        self.start_with(target, &[("TS_EXPERIMENTAL_VERSIONED_CONFIG_DIR", &folder)])
+    }
+
+    /// Writes the document of a login as this host.
+    pub(super) fn write_login(&self, hostname: &str) {
+        let document = serde_json::json!({
+            "Version": "alpha0",
+            "ServerURL": self.tailnet.control.url(),
+            "AuthKey": self.tailnet.control.auth_key(),
+            "Hostname": hostname,
+            "acceptRoutes": false,
+        });
+        fs::create_dir_all(self.tailnet.path("documents")).unwrap();
+        let beside = self.tailnet.path("login.new");
+        fs::write(&beside, document.to_string()).unwrap();
+        fs::rename(beside, self.tailnet.path("documents/cap-107.hujson")).unwrap();
+    }
+
+    /// In a mount namespace with a `resolv.conf` of its own.
+    fn start_with(&self, target: (&str, &str), login: &[(&str, &str)]) -> Process {
         let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", script, &self.tailnet.path("resolv.conf")]);
@@ -80,18 +112,13 @@ impl Scene {
             target,
             ("TS_KUBE_SECRET", ""),
             ("TS_STATE_DIR", &self.tailnet.path("state-proxy")),
-            ("TS_AUTHKEY", self.tailnet.control.auth_key()),
-            ("TS_HOSTNAME", "proxy"),
-            (
-                "TS_EXTRA_ARGS",
-                &format!("--login-server={}", self.tailnet.control.url()),
-            ),
             ("TS_USERSPACE", "false"),
             ("POD_IPS", POD),
             ("ISTHMUS_LOG", "info,isthmus_proxy=debug"),
         ] {
             command.env(name, value);
         }
+        command.envs(login.iter().copied());
         self.tailnet.machines[1].spawn(command)
     }
 

@@ -48,6 +48,7 @@ fn own_node(own: &OwnNode) -> wire::Node {
         stable_id: own.stable_id.clone(),
         name: own.name.clone(),
         addresses: own.addresses.iter().copied().map(IpNet::from).collect(),
+        allowed_ips: Some(own.allowed.iter().copied().collect()),
         key: keys::NodeKey::from_bytes(*own.key.as_bytes()),
         key_expiry: go_time(own.key_expires),
         expired: own.expired,
