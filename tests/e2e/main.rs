@@ -11,3 +11,4 @@ mod operator;
 mod outside;
 mod proxy_by_hand;
 mod proxy_class;
+mod services;

@@ -36,7 +36,7 @@ spec:
 /// The operator in the cluster; it is removed at the end, also of a test that fails.
 pub(crate) struct Installed {
     shared: &'static SharedCluster,
-    /// Where its Service is.
+    /// Where its Services are.
     namespace: String,
 }
 
@@ -87,7 +87,8 @@ impl Installed {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn log(&self) -> String {
+    /// The end of its log.
+    pub(crate) fn log(&self) -> String {
         let mut kubectl = self.shared.cluster().kubectl();
         kubectl.args(["-n", "isthmus", "logs", "deployment/operator", "--tail=40"]);
         String::from_utf8_lossy(&kubectl.output().unwrap().stdout).into_owned()
@@ -116,8 +117,8 @@ impl Drop for Installed {
             // What is gone already cannot be deleted, and the rest shows in the next test.
             let _ = kubectl.args(["delete", "--timeout=60s"]).args(arguments).output();
         };
-        // While the operator is there: it holds the Service until the device is gone.
-        delete(&["service", "web", "-n", &self.namespace]);
+        // While the operator is there: it holds each Service until the device is gone.
+        delete(&["services", "--all", "-n", &self.namespace]);
         delete(&["-f", &folder("deploy/manifests"), "-f", &folder("deploy/crds")]);
     }
 }
