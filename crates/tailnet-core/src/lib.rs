@@ -7,6 +7,7 @@ pub mod disco;
 pub mod filter;
 pub mod greetings;
 pub mod key;
+pub mod netcheck;
 pub mod netmap;
 pub mod packet_io;
 pub mod paths;

@@ -42,8 +42,17 @@ pub(crate) struct NodeFacts {
     pub(crate) disco: DiscoKey,
     /// Where the node may be reached directly: addresses of its interfaces.
     pub(crate) endpoints: Vec<SocketAddr>,
+    /// The same as servers outside see it.
+    pub(crate) observed: Vec<SocketAddr>,
     /// The region of the relay at which peers reach the node.
     pub(crate) home: Option<RegionId>,
+}
+
+impl NodeFacts {
+    /// Where the node may be reached directly.
+    pub(crate) fn all_endpoints(&self) -> Vec<SocketAddr> {
+        self.endpoints.iter().chain(&self.observed).copied().collect()
+    }
 }
 
 /// What the node tells control about itself and never changes while it runs.

@@ -1,5 +1,7 @@
 //! Brings together what control says, what disco finds and what the data plane does.
 
+mod reach;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,17 +13,18 @@ use isthmus_tailnet_core::addresses::AddressSet;
 use isthmus_tailnet_core::filter::Filter;
 use isthmus_tailnet_core::greetings::Greetings;
 use isthmus_tailnet_core::key::NodeKey;
+use isthmus_tailnet_core::netcheck::Netcheck;
 use isthmus_tailnet_core::netmap::{Netmap, Peer, RoutePolicy};
 use isthmus_tailnet_core::paths::{Action, Paths, Target};
 use isthmus_tailnet_core::tsmp;
-use isthmus_tailnet_core::wireguard::DatagramKind;
+use isthmus_tailnet_wire::stun;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::control::NodeFacts;
-use crate::dataplane::{DataPlane, Datagram, DatagramSender, Hooks, Path, PeerConfig, PeerEvent, Snapshot};
+use crate::dataplane::{DataPlane, Datagram, DatagramSender, Hooks, PeerConfig, PeerEvent, Snapshot};
 use crate::disco::{DiscoBox, random_id};
-use crate::interface::{Interface, endpoints};
+use crate::interface::Interface;
 use crate::node::{NodePrefs, NodeStatus};
 use crate::offloads::{OffloadSwitch, Offloads};
 use crate::relay::{Relayed, Relays};
@@ -49,6 +52,7 @@ pub(crate) struct Engine {
     pub(crate) prefs: watch::Receiver<NodePrefs>,
     pub(crate) install_routes: bool,
     pub(crate) relays: Relays,
+    pub(crate) netcheck: Netcheck,
     pub(crate) relayed: mpsc::Receiver<Relayed>,
     pub(crate) offloads: OffloadSwitch,
     /// The offloads that the machine and the user allow.
@@ -104,6 +108,7 @@ impl Engine {
                     let actions = self.paths.tick(Instant::now(), &mut random_id);
                     self.act(actions);
                     self.greet();
+                    self.check_network();
                 }
                 _ = activity.tick() => self.paths.set_active(&self.plane.active_peers()),
                 _ = review.tick() => self.review().await,
@@ -177,8 +182,8 @@ impl Engine {
         let offers = self.prefs.borrow_and_update().advertise_routes.clone();
         self.applied.peers = usable_peers(&netmap, policy, now);
         self.applied.filter = self.applied.filter.with_plan(netmap.filter_plan(policy, &offers, now));
-        self.relays.update(&netmap.relays);
-        self.tell_facts();
+        self.netcheck.update(&netmap.relays);
+        self.choose_home(&netmap);
         let targets = self.applied.peers.iter().filter_map(|(peer, _)| target(peer)).collect();
         let actions = self.paths.update(targets, forbidden(&netmap, &self.applied.machine));
         self.act(actions);
@@ -215,48 +220,11 @@ impl Engine {
         });
     }
 
-    /// The way to a peer: direct, or by relay until that is found.
-    fn path_to(&self, peer: &Peer) -> Option<Path> {
-        let relay = peer.home.filter(|home| self.relays.has(*home)).map(Path::Relay);
-        self.paths.path(&peer.key).map(Path::Direct).or(relay)
-    }
-
-    /// Tells control what peers need to know to reach this node.
-    fn tell_facts(&mut self) {
-        let endpoints = endpoints(&self.applied.machine, self.port);
-        self.paths.set_own_endpoints(&endpoints);
-        let home = self.relays.home();
-        self.facts.send_if_modified(|facts| {
-            let changed = (&facts.endpoints, facts.home) != (&endpoints, home);
-            (facts.endpoints, facts.home) = (endpoints, home);
-            changed
-        });
-    }
-
-    fn take_relayed(&mut self, relayed: Relayed) {
-        let Relayed {
-            region,
-            from,
-            mut packet,
-        } = relayed;
-        if DatagramKind::of(&packet) != DatagramKind::Other {
-            if !self.plane.take_relayed(region, from, packet) {
-                tracing::trace!(region, "a relayed datagram is lost, too many wait");
-            }
+    fn take_datagram(&mut self, mut datagram: Datagram) {
+        if let Some((id, observed)) = stun::parse_response(&datagram.bytes) {
+            self.netcheck.receive(datagram.from, id, observed, Instant::now());
             return;
         }
-        let paths = &self.paths;
-        let Some((sender, message)) = self.disco.open(&mut packet, |sender| paths.knows(sender)) else {
-            return;
-        };
-        tracing::trace!(region, ?sender, ?message, "disco message by relay");
-        let actions = self
-            .paths
-            .receive_relayed(&from, &sender, &message, Instant::now(), &mut random_id);
-        self.act(actions);
-    }
-
-    fn take_datagram(&mut self, mut datagram: Datagram) {
         let paths = &self.paths;
         let opened = self.disco.open(&mut datagram.bytes, |sender| paths.knows(sender));
         let Some((sender, message)) = opened else {

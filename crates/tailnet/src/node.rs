@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use isthmus_tailnet_core::key::NodeKey;
+use isthmus_tailnet_core::netcheck::Netcheck;
 use isthmus_tailnet_core::netmap::Netmap;
 use isthmus_tailnet_core::paths::Paths;
 use isthmus_tailnet_wire::keys as wire;
@@ -211,6 +212,7 @@ async fn start_engine(
     let facts = NodeFacts {
         disco: disco.public_key(),
         endpoints: endpoints(&machine, port),
+        observed: Vec::new(),
         home: None,
     };
     let (relays, relayed) = Relays::new(RelayIdentity {
@@ -232,6 +234,7 @@ async fn start_engine(
         prefs,
         install_routes: config.install_routes,
         relays,
+        netcheck: Netcheck::default(),
         relayed,
         offloads,
         allowed_offloads,

@@ -95,16 +95,15 @@ impl Relays {
         self.regions.contains_key(&region)
     }
 
-    /// Takes the relays of a network map. The home stays while it exists; else it is the first region that may be one.
-    pub(crate) fn update(&mut self, regions: &Arc<BTreeMap<RegionId, Region>>) {
-        if *regions == self.regions {
+    /// Takes the relays of a network map, and which of their regions is home.
+    pub(crate) fn update(&mut self, regions: &Arc<BTreeMap<RegionId, Region>>, home: Option<RegionId>) {
+        if *regions == self.regions && home == self.home {
             return;
         }
-        self.regions = Arc::clone(regions);
-        let may_be_home = |id: &RegionId| regions.get(id).is_some_and(|region| region.may_be_home);
-        self.home = self.home.filter(may_be_home);
-        self.home = self.home.or_else(|| regions.keys().copied().find(may_be_home));
-        let home = self.home;
+        if home != self.home {
+            tracing::info!(?home, "the home relay region changed");
+        }
+        (self.regions, self.home) = (Arc::clone(regions), home);
         self.connections.retain(|id, connection| {
             regions.get(id) == Some(&connection.region) && connection.is_home == (home == Some(*id))
         });

@@ -68,6 +68,16 @@ impl Control {
         })
     }
 
+    /// Where the node with this host name says it can be reached.
+    pub(crate) fn endpoints(&self, hostname: &str) -> Vec<String> {
+        let id = self.node(hostname);
+        self.with(move |tailbox| async move {
+            let nodes = tailbox.nodes();
+            let node = nodes.iter().find(|node| node.id == id).expect("the node is registered");
+            node.endpoints.iter().map(ToString::to_string).collect()
+        })
+    }
+
     /// An auth key for one node.
     pub(crate) fn single_use_key(&self) -> String {
         self.with(|tailbox| async move {

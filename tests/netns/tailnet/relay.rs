@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use isthmus_testkit::netns::Switch;
 use isthmus_testkit::wait;
 
 use super::world::{Options, Tailnet};
@@ -26,6 +27,27 @@ fn cut(tailnet: &Tailnet) {
 
 fn mend(tailnet: &Tailnet) {
     tailnet.machines[0].check("nft delete table inet cut");
+}
+
+/// Puts the first machine behind a NAT: its place is taken by a host behind it.
+fn hide_first(tailnet: &mut Tailnet) -> Switch {
+    let switch = tailnet.net.switch("home");
+    let hidden = tailnet.net.namespace("hidden");
+    let router = std::mem::replace(&mut tailnet.machines[0], hidden);
+    let hidden = &tailnet.machines[0];
+    tailnet.net.plug(&switch, &router, "eth1", &["192.168.7.1/24"]);
+    tailnet.net.plug(&switch, hidden, "eth0", &["192.168.7.2/24"]);
+    hidden.ip("route add default via 192.168.7.1");
+    router.sysctl("net.ipv4.ip_forward", "1");
+    router.check("nft add table ip nat");
+    router.check("nft add chain ip nat post { type nat hook postrouting priority 100 ; }");
+    router.check("nft add rule ip nat post oifname eth0 masquerade");
+    // Nothing comes in but answers.
+    router.check("nft add table ip guard");
+    router.check("nft add chain ip guard forward { type filter hook forward priority 0 ; }");
+    router.check("nft add rule ip guard forward iifname eth0 ct state new drop");
+    tailnet.routers.push(router);
+    switch
 }
 
 fn direct_paths(tailnet: &Tailnet) -> usize {
@@ -82,4 +104,35 @@ fn nodes_without_a_direct_path_talk_by_relay_until_there_is_one_and_again_when_i
     cut(&tailnet);
     wait::until("the relay again", || tailnet.pings(0, two.addresses[0]).then_some(()));
     exchange();
+}
+
+#[test]
+fn node_behind_a_nat_learns_its_public_address_and_is_reached_directly() {
+    isthmus_testkit::isolate!();
+    if !can_run(&["ip", "ping", "nft"]) {
+        return;
+    }
+    let options = Options {
+        relay: true,
+        ..Options::default()
+    };
+    let mut tailnet = Tailnet::with("nat", options);
+    let switch = hide_first(&mut tailnet);
+    let (one, two) = (tailnet.start(0, &[]), tailnet.start(1, &[]));
+    wait::until("the public address", || {
+        let endpoints = tailnet.control.endpoints("one");
+        endpoints
+            .iter()
+            .any(|endpoint| endpoint.starts_with("10.9.0.1:"))
+            .then_some(())
+    });
+    tailnet.wait_until_reached(1, &one);
+    tailnet.wait_until_reached(0, &two);
+    wait::until("direct paths", || (direct_paths(&tailnet) >= 2).then_some(()));
+    let content = content();
+    let [a, b] = &tailnet.machines;
+    let (arrived, peer) = transfer(b, a, SocketAddr::new(one.addresses[0], 7000), &content);
+    assert!(arrived == content, "{} bytes arrived, or other ones", arrived.len());
+    assert_eq!(peer.ip(), two.addresses[0]);
+    drop(switch);
 }

@@ -21,6 +21,8 @@ pub(crate) struct Tailnet {
     pub(crate) machines: [Namespace; 2],
     pub(crate) control: Control,
     pub(crate) net: Net,
+    /// Machines that nodes are behind.
+    pub(crate) routers: Vec<Namespace>,
     files: TempDir,
     _switch: Switch,
 }
@@ -66,6 +68,7 @@ impl Tailnet {
             control,
             files,
             net,
+            routers: Vec::new(),
             _switch: switch,
         }
     }

@@ -33,6 +33,8 @@ const EXPIRY_LOOK: Duration = Duration::from_secs(30);
 
 /// Endpoint types as control numbers them: addresses of the node's interfaces.
 const LOCAL_ENDPOINT: i64 = 1;
+/// And what a STUN server sees.
+const STUN_ENDPOINT: i64 = 2;
 
 /// The client of one node.
 pub(crate) struct Client {
@@ -305,10 +307,12 @@ pub(super) fn with_facts(mut request: MapRequest, facts: &NodeFacts) -> MapReque
             ..NetInfo::default()
         });
     }
+    let local = facts.endpoints.iter().map(|_| LOCAL_ENDPOINT);
+    let observed = facts.observed.iter().map(|_| STUN_ENDPOINT);
     MapRequest {
         disco_key: isthmus_tailnet_wire::keys::DiscoKey::from_bytes(*facts.disco.as_bytes()),
-        endpoints: facts.endpoints.iter().copied().collect(),
-        endpoint_types: facts.endpoints.iter().map(|_| LOCAL_ENDPOINT).collect(),
+        endpoints: facts.all_endpoints().into(),
+        endpoint_types: local.chain(observed).collect(),
         ..request
     }
 }
