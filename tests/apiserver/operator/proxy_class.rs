@@ -5,6 +5,8 @@ use std::time::Duration;
 use isthmus_testkit::wait;
 use serde_json::{Value, json};
 
+use crate::replicas::{self, stage::Stage};
+
 use super::{
     WRITES,
     scene::{Scene, decoded, exposed},
@@ -265,6 +267,28 @@ fn running_proxy_outlives_its_class() {
             .then_some(())
     });
     assert_eq!(pod_spec(scene, &name)["nodeName"], "n1");
+}
+
+#[test]
+fn operator_works_where_the_cluster_knows_no_classes() {
+    // Nobody has applied the custom resource there.
+    let Some(stage) = Stage::in_turn() else { return };
+    let namespace = stage.namespace("no-classes");
+    let _operator = stage.operator("no-classes");
+    let mut classed = replicas::exposed(&namespace, "classed");
+    classed["metadata"]["annotations"]["tailscale.com/proxy-class"] = json!("edge");
+    stage.create(&[classed, replicas::exposed(&namespace, "web")]);
+    wait::until("the proxy without a class", || {
+        (stage.proxies_of(&namespace).len() == 1).then_some(())
+    });
+    wait::until("the condition", || {
+        let service = stage.find("service", &namespace, "classed")?;
+        service
+            .to_string()
+            .contains("ProxyClass edge does not exist")
+            .then_some(())
+    });
+    assert_eq!(stage.proxies_of(&namespace).len(), 1, "a proxy without its class");
 }
 
 #[test]
