@@ -5,7 +5,9 @@
     reason = "a test reports by panicking, also in its helpers"
 )]
 
+mod left_over;
 mod operator;
 mod proxy_state;
 mod replicas;
+mod scale;
 mod server;

@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     /// File with the secret of the OAuth client; read again for every request
     #[arg(long, env = "CLIENT_SECRET_FILE")]
     client_secret_file: Option<String>,
-    /// File with an API key to use instead of an OAuth client; read again for every request
+    /// File with an API key, used instead of an OAuth client if it exists at start; read again for every request
     #[arg(long, env = "OPERATOR_API_KEY_FILE")]
     api_key_file: Option<String>,
     /// Image of the proxies
@@ -123,10 +123,12 @@ fn tailnet_client(arguments: &Arguments, base_url: &str) -> Result<tailnet::Clie
 
 fn credentials(arguments: &Arguments) -> Result<tailnet::Credentials> {
     let path = |argument: &Option<String>| non_empty(argument.clone()).map(PathBuf::from);
-    if let Some(path) = path(&arguments.api_key_file) {
+    let client = path(&arguments.client_id_file).zip(path(&arguments.client_secret_file));
+    if let Some(path) = path(&arguments.api_key_file)
+        && (path.exists() || client.is_none())
+    {
         return Ok(tailnet::Credentials::ApiKeyFile(path));
     }
-    let client = path(&arguments.client_id_file).zip(path(&arguments.client_secret_file));
     let (client_id, client_secret) = client.context(
         "no credentials for the tailnet: set CLIENT_ID_FILE and CLIENT_SECRET_FILE, or OPERATOR_API_KEY_FILE",
     )?;

@@ -190,6 +190,13 @@ impl Stage {
         (!text.trim().is_empty()).then(|| serde_json::from_str(&text).unwrap())
     }
 
+    /// The condition of a Service, once it has one.
+    pub(crate) fn condition(&self, namespace: &str, name: &str) -> Option<Value> {
+        let service = self.find("service", namespace, name)?;
+        let condition = service["status"]["conditions"].get(0)?;
+        (condition["type"] == "TailscaleProxyReady").then(|| condition.clone())
+    }
+
     /// StatefulSets of proxies of the Services in `namespace`.
     pub(crate) fn proxies_of(&self, namespace: &str) -> Vec<Value> {
         self.list(
@@ -201,9 +208,20 @@ impl Stage {
 
     /// Requests of operators in the audit log.
     pub(crate) fn operator_requests(&self) -> Vec<Value> {
+        self.requests_with(OPERATOR)
+    }
+
+    /// Requests of one operator in the audit log, but for its Lease and its watches.
+    pub(crate) fn requests_of(&self, operator: &Operator) -> Vec<Value> {
+        let mut requests = self.requests_with(&operator.credential);
+        requests.retain(|line| operator.asked(line));
+        requests
+    }
+
+    fn requests_with(&self, text: &str) -> Vec<Value> {
         let log = fs::read_to_string(self.server.audit_log()).unwrap();
         log.lines()
-            .filter(|line| line.contains(OPERATOR))
+            .filter(|line| line.contains(text))
             .filter_map(|line| serde_json::from_str(line).ok())
             .filter(|line: &Value| line["user"]["username"] == OPERATOR)
             .collect()
@@ -276,15 +294,20 @@ impl Operator {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Whether a line of the audit log is a write of its own on anything but the Lease. Asking who one is counts as a
-    /// write there.
-    pub(crate) fn wrote(&self, line: &Value) -> bool {
+    /// Whether a line of the audit log is a request of its own about anything but the Lease, and no watch. That the test
+    /// asks who it is does not count.
+    pub(crate) fn asked(&self, line: &Value) -> bool {
         let ids = &line["user"]["extra"]["authentication.kubernetes.io/credential-id"];
-        let verb = line["verb"].as_str().unwrap_or_default();
+        let resource = line["objectRef"]["resource"].as_str().unwrap_or_default();
         ids[0] == self.credential.as_str()
-            && ["create", "delete", "patch", "update"].contains(&verb)
-            && line["objectRef"]["resource"] != "leases"
-            && line["objectRef"]["resource"] != "selfsubjectreviews"
+            && line["verb"] != "watch"
+            && !["leases", "selfsubjectreviews"].contains(&resource)
+    }
+
+    /// Whether such a request is a write.
+    pub(crate) fn wrote(&self, line: &Value) -> bool {
+        let verb = line["verb"].as_str().unwrap_or_default();
+        self.asked(line) && ["create", "delete", "patch", "update"].contains(&verb)
     }
 
     /// Its metrics; nothing while it does not serve them.

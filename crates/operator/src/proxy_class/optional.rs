@@ -1,6 +1,6 @@
 //! Watching a kind that need not be installed in the cluster.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 use futures_util::StreamExt as _;
 use kube::{
@@ -12,9 +12,12 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use crate::error::is_not_found;
+
+/// How often to look whether a kind that was unknown has been installed.
+const ABSENT: Duration = Duration::from_secs(15);
 
 /// Whether the cluster knows a kind. Clones share the answer.
 #[derive(Debug, Clone)]
@@ -87,6 +90,8 @@ where
                 Err(error) if is_unknown_kind(&error) => {
                     tracing::debug!(kind = %K::kind(&()), "the cluster does not know this kind");
                     decide_that(&decide, false);
+                    // Every new attempt begins with an event, which the watcher's own growing pauses take for success.
+                    sleep(ABSENT).await;
                 }
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
