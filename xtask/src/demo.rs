@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: a cluster and a tailnet, and what each reaches of the other.
 
 mod cases;
+mod redis;
 mod report;
 pub(crate) mod stage;
 
@@ -66,5 +67,5 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn show(stage: &Stage) -> Result<Vec<Row>> {
     stage.install_operator()?;
-    Ok(vec![cases::show_expose(stage)?, cases::show_egress(stage)?])
+    cases::show_all(stage)
 }

@@ -125,6 +125,16 @@ impl Tailnet {
         self.find_address(hostname, |address| address.contains(':'))
     }
 
+    /// The full name of the device with this host name; nothing while there is none.
+    ///
+    /// # Errors
+    /// When the API refuses.
+    pub fn name_of(&self, hostname: &str) -> Result<Option<String>> {
+        let devices = self.devices()?;
+        let device = devices.iter().find(|device| device["hostname"] == hostname);
+        Ok(device.and_then(|device| device["name"].as_str()).map(str::to_owned))
+    }
+
     fn find_address(&self, hostname: &str, fits: impl Fn(&str) -> bool) -> Result<Option<String>> {
         let devices = self.devices()?;
         let device = devices.iter().find(|device| device["hostname"] == hostname);

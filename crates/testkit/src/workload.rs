@@ -11,10 +11,11 @@ use isthmus_cluster::target_folder;
 pub const IMAGE: &str = "isthmus.local/workload:1";
 
 /// The programs in it beside busybox, and the Debian packages that they come in.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("busybox", "busybox"),
     ("conntrack", "conntrack"),
     ("curl", "curl"),
+    ("dnsmasq", "dnsmasq-base"),
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
     ("nft", "nftables"),

@@ -71,6 +71,11 @@ impl World {
         }
     }
 
+    /// The address under which Pods appear on the outside network.
+    pub fn router_address(&self) -> String {
+        "203.0.113.1".to_owned()
+    }
+
     /// Adds a host; `number` is the last part of its address, 2 to 254.
     pub fn host(&self, name: &str, number: u8) -> Host {
         let namespace = self.net.namespace(name);

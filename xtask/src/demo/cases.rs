@@ -1,110 +1,25 @@
 //! The cases: each with a request that fails before, and the same request answered after.
 
-use std::fmt::Write as _;
+mod cloud;
+mod database;
+mod files;
+mod web;
+
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use isthmus_testkit::workload;
 use sha2::{Digest, Sha256};
 
 use super::report::Row;
 use super::stage::{Stage, run_on, until};
-use crate::process::say;
 
-/// A Pod of the cluster that asks the database.
-const CLIENT: &str = "apiVersion: v1
-kind: Pod
-metadata:
-  name: client
-spec:
-  terminationGracePeriodSeconds: 0
-  containers:
-  - name: client
-    image: IMAGE
-    imagePullPolicy: Never
-    args: [sleep, infinity]
-";
-
-/// A Service of the cluster gets one annotation, and the laptop on the tailnet reaches it.
-pub(super) fn show_expose(stage: &Stage) -> Result<Row> {
-    let example = Stage::example("expose.yaml")?;
-    let plain: Vec<&str> = example
-        .lines()
-        .filter(|line| !line.contains("tailscale.com/expose"))
-        .collect();
-    stage.apply(&plain.join("\n"))?;
-    stage.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"])?;
-    let cluster_ip = stage.kubectl(&["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"])?;
-    let (before, failed_before) = control(fetch(stage, &format!("http://{cluster_ip}/")));
-
-    let applied = Instant::now();
-    stage.apply(&example)?;
-    let address = until("the device of the Service", || stage.address_of("default-web"))?;
-    let page = format!("http://{address}/");
-    let first_byte_s = wait_for(applied, "the Service to answer", || Ok(fetch(stage, &page).is_ok()))?;
-    let ready_s = wait_for(applied, "the Service's condition", || stage.proxy_is_ready("web"))?;
-    let received = fetch(stage, &format!("http://{address}/blob"))
-        .map_err(anyhow::Error::msg)
-        .context("fetch the mebibyte")?;
-    let expected = stage.kubectl(&["exec", "deployment/web", "--", "sha256sum", "/www/blob"])?;
-    let log = stage.kubectl(&["logs", "deployment/web"])?;
-    say("the laptop reaches the Service");
-    Ok(Row {
-        case: "a laptop on the tailnet fetches from a Service with one annotation",
-        before: format!("laptop$ curl http://{cluster_ip}/: {before}"),
-        failed_before,
-        request: format!("laptop$ curl {page}"),
-        repeat: format!("nsenter --net={} curl {page}", stage.laptop.host.namespace.path()),
-        received: sha256(&received),
-        expected: first_word(&expected),
-        peer: last_client(&log).unwrap_or_else(|| "not logged".to_owned()),
-        proxy: stage.proxy_pod_address("web")?,
-        ready_s,
-        first_byte_s,
-    })
-}
-
-/// A device of the tailnet gets a name in the cluster, and a Pod reaches it.
-pub(super) fn show_egress(stage: &Stage) -> Result<Row> {
-    let address = &stage.database.address;
-    let blob = fill_database(stage)?;
-    stage.apply(&CLIENT.replace("IMAGE", workload::IMAGE))?;
-    stage.kubectl(&["wait", "--for=condition=Ready", "--timeout=120s", "pod/client"])?;
-    let (before, failed_before) = control(ask(stage, address, &["ping"]));
-
-    let applied = Instant::now();
-    stage.apply(&Stage::example("egress.yaml")?.replace("100.64.0.5", address))?;
-    let name = "db.default.svc";
-    let ready_s = wait_for(applied, "the Service's condition", || stage.proxy_is_ready("db"))?;
-    // Not asked before: the cluster's DNS would remember for seconds that the name had no address.
-    let first_byte_s = wait_for(applied, "the database to answer", || {
-        Ok(ask(stage, name, &["ping"]).is_ok())
-    })?;
-    let received = ask(stage, name, &["get", "blob"])
-        .map_err(anyhow::Error::msg)
-        .context("get the mebibyte")?;
-    let client = ask(stage, name, &["client", "info"])
-        .map_err(anyhow::Error::msg)
-        .context("ask who the client is")?;
-    say("a Pod reaches the database");
-    Ok(Row {
-        case: "a Pod reaches a device of the tailnet by the name of a Service",
-        before: format!("pod$ redis-cli -h {address} ping: {before}"),
-        failed_before,
-        request: format!("pod$ redis-cli -h {name} ping"),
-        repeat: format!(
-            "{} exec client -- redis-cli -h {name} ping",
-            stage.kubectl_path().display()
-        ),
-        received: sha256(received.trim_end().as_bytes()),
-        expected: sha256(blob.as_bytes()),
-        peer: redis_client(&client).unwrap_or_else(|| "not said".to_owned()),
-        proxy: stage
-            .address_of("default-db")?
-            .context("the proxy is a device of the tailnet")?,
-        ready_s,
-        first_byte_s,
-    })
+/// Shows every case, in an order in which later ones use what earlier ones made.
+pub(super) fn show_all(stage: &Stage) -> Result<Vec<Row>> {
+    let mut rows = vec![web::show_annotation(stage)?, web::show_ipv6(stage)?];
+    rows.extend(files::show(stage)?);
+    rows.extend(database::show(stage)?);
+    rows.push(cloud::show(stage)?);
+    Ok(rows)
 }
 
 /// Waits until the condition holds; seconds since the apply.
@@ -125,51 +40,35 @@ fn control<T>(result: Result<T, String>) -> (String, bool) {
 
 /// What the laptop gets from a URL.
 fn fetch(stage: &Stage, url: &str) -> Result<Vec<u8>, String> {
-    run_on(
-        &stage.laptop.host.namespace,
+    on_laptop(
+        stage,
         "curl",
         &["-sSf", "--connect-timeout", "2", "--max-time", "20", url],
     )
 }
 
-/// What a Pod gets from redis at this host.
-fn ask(stage: &Stage, host: &str, command: &[&str]) -> Result<String, String> {
-    let program = ["exec", "client", "--", "timeout", "10", "redis-cli", "-e", "-h", host];
-    let answer = stage
-        .kubectl(&[&program[..], command].concat())
-        .map_err(|error| format!("{error:#}"))?;
-    if answer.trim().is_empty() || answer.contains("Could not connect") {
-        Err(answer)
-    } else {
-        Ok(answer)
-    }
+/// What a program on the laptop prints.
+fn on_laptop(stage: &Stage, program: &str, args: &[&str]) -> Result<Vec<u8>, String> {
+    run_on(&stage.laptop.host.namespace, program, args)
 }
 
-/// Stores a mebibyte of text in the database and returns it.
-fn fill_database(stage: &Stage) -> Result<String> {
-    let mut blob = String::with_capacity(1 << 20);
-    let mut block = sha256(stage.database.address.as_bytes());
-    while blob.len() < 1 << 20 {
-        write!(blob, "{block}").context("write into memory")?;
-        block = sha256(block.as_bytes());
-    }
-    // Half of it fits in one argument of a program.
-    let (first, second) = blob.split_at(blob.len() / 16);
-    let set = |command: &str, part: &str| run_on(&stage.database.host.namespace, "redis-cli", &[command, "blob", part]);
-    set("set", first)
-        .map_err(anyhow::Error::msg)
-        .context("fill the database")?;
-    for part in second.as_bytes().chunks(first.len()) {
-        let part = std::str::from_utf8(part).context("hexadecimal digits are text")?;
-        set("append", part)
-            .map_err(anyhow::Error::msg)
-            .context("fill the database")?;
-    }
-    Ok(blob)
+/// The command that repeats a request of the laptop.
+fn repeat_on_laptop(stage: &Stage, request: &str) -> String {
+    format!("nsenter --net={} {request}", stage.laptop.host.namespace.path())
+}
+
+/// The address that the balancer of a Service has, as its status says.
+fn balancer_address(stage: &Stage, service: &str) -> Result<Option<String>> {
+    let path = "jsonpath={.status.loadBalancer.ingress[*].ip}";
+    let addresses = stage.kubectl(&["get", "service", service, "-o", path])?;
+    Ok(addresses
+        .split_whitespace()
+        .find(|address| !address.contains(':'))
+        .map(str::to_owned))
 }
 
 /// The client of the last request for the mebibyte in busybox httpd's log: `[::ffff:10.244.1.5]:44210: url:/blob`.
-fn last_client(log: &str) -> Option<String> {
+fn last_web_client(log: &str) -> Option<String> {
     let line = log.lines().rev().find(|line| line.contains("url:/blob"))?;
     let address = line.split_once("]:").map_or(line, |(address, _)| address);
     Some(address.trim_start_matches('[').trim_start_matches("::ffff:").to_owned())
@@ -181,8 +80,11 @@ fn redis_client(info: &str) -> Option<String> {
     Some(address.rsplit_once(':')?.0.to_owned())
 }
 
-fn first_word(text: &str) -> String {
-    text.split_whitespace().next().unwrap_or_default().to_owned()
+/// The hash that `sha256sum` prints in a Pod.
+fn hash_in_pod(stage: &Stage, workload: &str, file: &str) -> Result<String> {
+    let printed = stage.kubectl(&["exec", workload, "--", "sha256sum", file])?;
+    let hash = printed.split_whitespace().next();
+    Ok(hash.context("sha256sum prints a hash")?.to_owned())
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -196,7 +98,11 @@ mod tests {
     #[test]
     fn client_is_read_from_the_log_of_the_web_server() {
         let log = "[::ffff:10.244.1.1]:5: url:/\n[::ffff:10.244.1.5]:44210: url:/blob\n";
-        assert_eq!(last_client(log).as_deref(), Some("10.244.1.5"));
+        assert_eq!(last_web_client(log).as_deref(), Some("10.244.1.5"));
+        assert_eq!(
+            last_web_client("[fd00:1::5]:44210: url:/blob").as_deref(),
+            Some("fd00:1::5")
+        );
     }
 
     #[test]

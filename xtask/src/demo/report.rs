@@ -22,8 +22,8 @@ pub(super) struct Row {
     pub(super) expected: String,
     /// The address that the server saw its client at.
     pub(super) peer: String,
-    /// The address of the proxy, which is the one that the server must see.
-    pub(super) proxy: String,
+    /// The address that it must see it at: that of the proxy, or of the way out behind it.
+    pub(super) expected_peer: String,
     /// Seconds from the apply until the condition was true.
     pub(super) ready_s: f64,
     /// Seconds from the apply until the first answer.
@@ -33,7 +33,7 @@ pub(super) struct Row {
 impl Row {
     /// Whether the case shows what it claims.
     pub(super) fn holds(&self) -> bool {
-        self.failed_before && self.received == self.expected && self.peer == self.proxy
+        self.failed_before && self.received == self.expected && self.peer == self.expected_peer
     }
 }
 
@@ -64,7 +64,7 @@ fn render_row(row: &Row) -> String {
        before       {control}: {}
        now          {}
        received     1 MiB, sha256 {} ({} sent)
-       server saw   {} (the proxy is {})
+       server saw   {} (must be {})
        ready after  {:.1} s, first byte after {:.1} s",
         row.case,
         row.before,
@@ -72,7 +72,7 @@ fn render_row(row: &Row) -> String {
         short(&row.received),
         if row.received == row.expected { "as" } else { "NOT as" },
         row.peer,
-        row.proxy,
+        row.expected_peer,
         row.ready_s,
         row.first_byte_s,
     )

@@ -11,9 +11,10 @@ use isthmus_cluster::{Cluster, ClusterSpec, target_folder, workspace_folder};
 use isthmus_testkit::netns::{Namespace, Process};
 use isthmus_testkit::tailnet::{Member, Tailnet};
 use isthmus_testkit::workload;
-use isthmus_testkit::world::World;
+use isthmus_testkit::world::{Host, World};
 use serde_json::{Value, json};
 
+use super::redis;
 use super::report::Row;
 use crate::process::say;
 use crate::{debian, image};
@@ -28,8 +29,10 @@ pub(crate) struct Stage {
     tailnet: Tailnet,
     pub(crate) laptop: Member,
     pub(crate) database: Member,
-    _redis: Process,
-    _world: World,
+    /// A host that answers the cluster alone.
+    pub(super) cloud: Host,
+    _redis: [Process; 2],
+    world: World,
 }
 
 impl Stage {
@@ -55,15 +58,21 @@ impl Stage {
             "laptop {} and database {} are on it",
             laptop.address, database.address
         ));
-        let redis = start_redis(&database.host.namespace, &folder)?;
+        let cloud = world.host("cloud", 5);
+        close_to_all_but(&cloud.namespace, &world.router_address())?;
+        let redis = [
+            redis::start(&database.host.namespace, &folder.join("database.redis"))?,
+            redis::start(&cloud.namespace, &folder.join("cloud.redis"))?,
+        ];
         Ok(Self {
             cluster,
             image: built.image,
             tailnet,
             laptop,
             database,
+            cloud,
             _redis: redis,
-            _world: world,
+            world,
         })
     }
 
@@ -152,11 +161,20 @@ impl Stage {
             .any(|one| one["type"] == "TailscaleProxyReady" && one["status"] == "True"))
     }
 
-    /// The address that the proxy's Pod of a Service has in the cluster.
-    pub(super) fn proxy_pod_address(&self, service: &str) -> Result<String> {
+    /// The address of one family that the proxy's Pod of a Service has in the cluster.
+    pub(super) fn proxy_pod_address(&self, service: &str, ipv6: bool) -> Result<String> {
         let label = format!("tailscale.com/parent-resource={service}");
-        let path = "jsonpath={.items[0].status.podIP}";
-        self.kubectl(&["-n", "isthmus", "get", "pods", "-l", &label, "-o", path])
+        let path = "jsonpath={.items[0].status.podIPs[*].ip}";
+        let addresses = self.kubectl(&["-n", "isthmus", "get", "pods", "-l", &label, "-o", path])?;
+        let of_family = addresses
+            .split_whitespace()
+            .find(|address| address.contains(':') == ipv6);
+        Ok(of_family.context("the Pod has an address of the family")?.to_owned())
+    }
+
+    /// The address under which the cluster's Pods appear outside.
+    pub(super) fn router_address(&self) -> String {
+        self.world.router_address()
     }
 
     /// The file of the image that the operator and the proxies run.
@@ -174,9 +192,14 @@ impl Stage {
         self.tailnet.address_of(device)
     }
 
-    /// The IPv6 address of a device of the tailnet, if there is one of this name.
+/// The IPv6 address of a device of the tailnet, if there is one of this name.
     pub(crate) fn ipv6_address_of(&self, device: &str) -> Result<Option<String>> {
         self.tailnet.ipv6_address_of(device)
+    }
+
+    /// The full name of a device on the tailnet.
+    pub(super) fn name_of(&self, device: &str) -> Result<Option<String>> {
+        self.tailnet.name_of(device)
     }
 
     /// The `kubectl` of the cluster's version.
@@ -284,27 +307,22 @@ pub(crate) fn run_on(namespace: &Namespace, program: &str, args: &[&str]) -> Res
     }
 }
 
-/// A key-value server as the distribution ships it, which answers everybody who reaches it.
-fn start_redis(namespace: &Namespace, folder: &Path) -> Result<Process> {
-    let mut command = Command::new("redis-server");
-    command
-        .args([
-            "--port",
-            "6379",
-            "--bind",
-            "0.0.0.0",
-            "--protected-mode",
-            "no",
-            "--save",
-            "",
-            "--dir",
-        ])
-        .arg(folder)
-        .stdin(Stdio::null())
-        .stdout(fs::File::create(folder.join("redis.log")).context("open the log of redis")?);
-    let process = namespace.spawn(command);
-    until("redis to answer", || Ok(run_on(namespace, "redis-cli", &["ping"]).ok()))?;
-    Ok(process)
+/// Lets a host answer one address alone, as the firewall of a cloud provider does. The host itself is let through.
+fn close_to_all_but(namespace: &Namespace, address: &str) -> Result<()> {
+    let rules = format!(
+        "table ip firewall {{
+            chain input {{
+                type filter hook input priority filter; policy drop;
+                iifname lo accept
+                ct state established,related accept
+                ip saddr {address} accept
+            }}
+        }}"
+    );
+    run_on(namespace, "nft", &[&rules])
+        .map(drop)
+        .map_err(anyhow::Error::msg)
+        .context("close the host of the cloud")
 }
 
 fn remove(folder: &PathBuf) -> Result<()> {

@@ -10,7 +10,7 @@ fn row() -> Row {
         received: "ab".repeat(32),
         expected: "ab".repeat(32),
         peer: "10.244.1.5".to_owned(),
-        proxy: "10.244.1.5".to_owned(),
+        expected_peer: "10.244.1.5".to_owned(),
         ready_s: 3.25,
         first_byte_s: 4.0,
     }
