@@ -192,7 +192,7 @@ impl Stage {
         self.tailnet.address_of(device)
     }
 
-/// The IPv6 address of a device of the tailnet, if there is one of this name.
+    /// The IPv6 address of a device of the tailnet, if there is one of this name.
     pub(crate) fn ipv6_address_of(&self, device: &str) -> Result<Option<String>> {
         self.tailnet.ipv6_address_of(device)
     }

@@ -92,9 +92,9 @@ async fn register(tailbox: &Tailbox, private: &[[u8; 32]]) {
     }
 }
 
-fn text(from: &Relayed, text: &str) -> Option<Frame> {
+fn text(from: &Relayed, text: &str) -> Frame {
     let packet = text.as_bytes().to_vec();
-    Some(Frame::Receive { from: from.key, packet })
+    Frame::Receive { from: from.key, packet }
 }
 
 #[tokio::test]
@@ -105,9 +105,9 @@ async fn datagrams_pass_between_nodes_and_pings_are_answered() {
     let mut b = Relayed::connect(&tailbox, [2; 32]).await.unwrap();
     let (a_key, b_key) = (a.key, b.key);
     a.pass(b_key, "hello").await;
-    assert_eq!(b.next().await, text(&a, "hello"));
+    assert_eq!(b.next().await, Some(text(&a, "hello")));
     b.pass(a_key, "and back").await;
-    assert_eq!(a.next().await, text(&b, "and back"));
+    assert_eq!(a.next().await, Some(text(&b, "and back")));
     a.send(&Frame::Ping(*b"12345678")).await;
     assert_eq!(a.next().await, Some(Frame::Pong(*b"12345678")));
 }
@@ -123,9 +123,9 @@ async fn sender_learns_that_a_peer_is_not_there_or_has_left() {
     assert_eq!(a.next().await, Some(Frame::PeerGone { key, reason }));
     let mut b = Relayed::connect(&tailbox, [2; 32]).await.unwrap();
     a.pass(key, "now").await;
-    assert_eq!(b.next().await, text(&a, "now"));
+    assert_eq!(b.next().await, Some(text(&a, "now")));
     b.pass(a.key, "bye").await;
-    assert_eq!(a.next().await, text(&b, "bye"));
+    assert_eq!(a.next().await, Some(text(&b, "bye")));
     drop(b);
     let reason = GoneReason::Disconnected;
     assert_eq!(a.next().await, Some(Frame::PeerGone { key, reason }));
@@ -153,7 +153,7 @@ async fn newer_connection_takes_the_place_of_an_older_one() {
     assert_eq!(old.next().await, None);
     let mut other = Relayed::connect(&tailbox, [2; 32]).await.unwrap();
     other.pass(new.key, "to the new one").await;
-    assert_eq!(new.next().await, text(&other, "to the new one"));
+    assert_eq!(new.next().await, Some(text(&other, "to the new one")));
 }
 
 #[tokio::test]

@@ -110,7 +110,9 @@ proptest! {
     #[test]
     fn frames_come_back_in_any_pieces(size in 1..40_usize) {
         let mut bytes = Vec::new();
-        frames().iter().for_each(|frame| frame.encode(&mut bytes));
+        for frame in frames() {
+            frame.encode(&mut bytes);
+        }
         let (mut decoder, mut back) = (Decoder::default(), Vec::new());
         for piece in bytes.chunks(size) {
             decoder.push(piece);
