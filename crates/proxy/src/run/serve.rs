@@ -105,8 +105,8 @@ impl Proxy {
             };
             node.set_prefs(self.prefs.clone());
             repair = tokio::select! {
-                changed = status.changed() => !wait_for_ever_if(changed.is_err()).await,
-                changed = self.documents.changed() => !wait_for_ever_if(changed.is_err()).await,
+                () = changed(&mut status) => false,
+                () = changed(&mut self.documents) => false,
                 () = self.target.changed() => false,
                 () = links.next() => true,
                 () = self.paths.changed() => false,
@@ -289,13 +289,12 @@ impl Proxy {
     }
 }
 
-/// A channel whose sender is gone reports that again and again: then this never returns, so that its branch is never
-/// chosen again before another one is.
-async fn wait_for_ever_if(gone: bool) -> bool {
-    if gone {
+/// Returns at the next change. A channel whose sender is gone, as that of the documents is once the shutdown begins, would
+/// report that at once and again and again: it changes no more.
+async fn changed<T>(channel: &mut watch::Receiver<T>) {
+    if channel.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
-    true
 }
 
 fn login_problem(login: &LoginState) -> Option<String> {
