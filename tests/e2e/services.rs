@@ -1,4 +1,4 @@
-//! What Services ask for, from `kubectl apply` to the bytes that flow: load balancers, devices by name.
+//! What Services ask for, from `kubectl apply` to the bytes that flow: load balancers, aliases, devices by name.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -55,6 +55,34 @@ spec:
   ports:
   - {name: control, port: 5201, protocol: TCP}
   - {name: data, port: 5201, protocol: UDP}
+";
+
+/// A database somewhere else, under a name that the cluster resolves.
+const DATABASE: &str = "apiVersion: v1
+kind: Service
+metadata:
+  name: origin
+spec:
+  clusterIP: None
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: origin
+  labels: {kubernetes.io/service-name: origin}
+addressType: IPv4
+endpoints:
+- addresses: ['ADDRESS']
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: web
+  annotations: {tailscale.com/expose: 'true'}
+spec:
+  type: ExternalName
+  externalName: origin.NAMESPACE.svc.cluster.local
+  ports: [{port: 80}]
 ";
 
 /// A device that is not there yet.
@@ -201,6 +229,39 @@ fn load_balancer_carries_tcp_and_udp_and_says_where_it_is() {
         stage.service()["metadata"]["finalizers"].is_null().then_some(())
     });
     assert_eq!(datagrams(laptop, &address), None);
+}
+
+#[test]
+fn database_outside_the_cluster_is_reached_by_an_alias() {
+    let Some(stage) = stage("database") else { return };
+    let database = stage.world.host("database", 4);
+    let _server = stage.server(&database, "rows of the database\n");
+    // The laptop is cut off from the database, which only the cluster reaches.
+    stage
+        .laptop
+        .host
+        .namespace
+        .ip(&format!("route add blackhole {}/32", database.address));
+    assert_eq!(fetch(&stage.laptop.host, &database.address), None);
+    let manifest = DATABASE.replace("ADDRESS", &database.address);
+    stage
+        .namespace
+        .apply(&manifest.replace("NAMESPACE", stage.namespace.name()));
+    stage.wait_for("ProxyCreated", "is on the tailnet as");
+    let device = format!("{}-web", stage.namespace.name());
+    let address = stage.tailnet.address_of(&device).unwrap().expect("the device exists");
+    assert_eq!(
+        fetch(&stage.laptop.host, &address).as_deref(),
+        Some("rows of the database\n")
+    );
+
+    let invalid = r#"{"spec":{"externalName":"localhost"}}"#;
+    stage
+        .namespace
+        .run(&["patch", "service", "web", "--type=merge", "-p", invalid]);
+    stage.wait_for("ProxyInvalid", "spec.externalName: `localhost`");
+    let still = fetch(&stage.laptop.host, &address);
+    assert_eq!(still.as_deref(), Some("rows of the database\n"), "what worked stays");
 }
 
 #[test]
