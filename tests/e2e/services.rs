@@ -10,7 +10,9 @@ use isthmus_testkit::world::{Host, World};
 use isthmus_testkit::{binary, wait, workload};
 use serde_json::Value;
 
-use crate::operator::Installed;
+use crate::operator::{Installed, fetch};
+
+mod ipv6;
 
 /// How long a proxy may take from the Service to its first byte, image and login included.
 const PATIENCE: Duration = Duration::from_secs(90);
