@@ -96,6 +96,8 @@ fn outside_address(number: u8) -> String {
 fn plug_into_cluster(cluster: &Cluster, router: &Namespace) {
     let (name, net) = (cluster.spec().name(), cluster.spec().addressing());
     let port = format!("{name}-rt");
+    // The kernel clears namespaces away in its own time: the interface of the world before may still be there.
+    let _ = Command::new("ip").args(["link", "del", &port]).output();
     check(Command::new("ip").args([
         "link",
         "add",
