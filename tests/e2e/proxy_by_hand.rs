@@ -13,7 +13,7 @@ use isthmus_testkit::tailnet::{Member, Tailnet};
 use isthmus_testkit::world::{Host, World};
 use isthmus_testkit::{require, wait, workload};
 
-/// A web server that says who asked, its Service, and a Pod to ask from.
+/// A web server that says who asked, and its Services.
 const WORKLOAD: &str = "apiVersion: v1
 kind: Pod
 metadata:
@@ -45,18 +45,6 @@ spec:
   ipFamilyPolicy: SingleStack
   ipFamilies: [IPv6]
   ports: [{port: 80, targetPort: 8080}]
----
-apiVersion: v1
-kind: Pod
-metadata:
-  name: client
-spec:
-  terminationGracePeriodSeconds: 0
-  containers:
-  - name: client
-    image: IMAGE
-    imagePullPolicy: Never
-    args: [sleep, infinity]
 ";
 
 struct Stage {
@@ -82,6 +70,7 @@ fn stage(test: &str, cluster: fn() -> Option<&'static SharedCluster>) -> Option<
     shared.cluster().load(&workload::write_image().unwrap()).unwrap();
     let namespace = shared.namespace(test);
     namespace.apply(&WORKLOAD.replace("IMAGE", workload::IMAGE));
+    namespace.apply(&workload::client_pod());
     let folder = tempfile::tempdir().unwrap();
     let world = World::around(shared.cluster());
     let tailnet = Tailnet::start(world.host("tailnet", 2), &program(), folder.path()).unwrap();

@@ -17,8 +17,8 @@ mod ipv6;
 /// How long a proxy may take from the Service to its first byte, image and login included.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A Pod that measures throughput, and one to ask from.
-const PODS: &str = "apiVersion: v1
+/// A Pod that measures throughput.
+const SERVER: &str = "apiVersion: v1
 kind: Pod
 metadata:
   name: iperf
@@ -31,18 +31,6 @@ spec:
     imagePullPolicy: Never
     args: [sh, -c, 'exec iperf3 -s']
     readinessProbe: {tcpSocket: {port: 5201}, periodSeconds: 1}
----
-apiVersion: v1
-kind: Pod
-metadata:
-  name: client
-spec:
-  terminationGracePeriodSeconds: 0
-  containers:
-  - name: client
-    image: IMAGE
-    imagePullPolicy: Never
-    args: [sleep, infinity]
 ";
 
 /// One control connection by TCP, measured datagrams by UDP, both on one port.
@@ -113,7 +101,8 @@ fn stage(test: &str) -> Option<Stage> {
     shared.load_isthmus();
     shared.cluster().load(&workload::write_image().unwrap()).unwrap();
     let namespace = shared.namespace(test);
-    namespace.apply(&PODS.replace("IMAGE", workload::IMAGE));
+    namespace.apply(&SERVER.replace("IMAGE", workload::IMAGE));
+    namespace.apply(&workload::client_pod());
     let folder = tempfile::tempdir().unwrap();
     let world = World::around(shared.cluster());
     let tailnet = Tailnet::start(world.host("tailnet", 2), binary::isthmus(), folder.path()).unwrap();
@@ -146,6 +135,11 @@ impl Stage {
                 .is_some_and(|message| message.contains(words));
             (condition["reason"] == reason && says).then_some(service)
         })
+    }
+
+    /// What a Pod gets from a URL, if anything.
+    fn ask(&self, url: &str) -> Option<String> {
+        self.namespace.exec("client", &["curl", "-sSf", "-m", "3", url]).ok()
     }
 
     /// A web server on a host of its own, whose page names it.
@@ -287,7 +281,7 @@ fn device_is_reached_by_its_name_as_soon_as_it_is_there() {
         ])
     };
     let (before, url) = (proxy(), format!("http://web.{}/", stage.namespace.name()));
-    let ask = |url: &str| stage.namespace.exec("client", &["curl", "-sSf", "-m", "3", url]).ok();
+    let ask = |url: &str| stage.ask(url);
     assert_eq!(ask(&url), None, "nobody is there yet");
 
     let member = stage.tailnet.join(stage.world.host("database", 4), "database").unwrap();

@@ -205,7 +205,7 @@ mod tests {
         }
         let error = parse_target("web.example").unwrap_err().to_string();
         assert!(error.contains("write an IP address"));
-        assert!(parse_target(" 100.64.0.5 ").is_ok());
+        assert_eq!(parse_target(" 100.64.0.5 ").unwrap(), address("100.64.0.5"));
     }
 
     #[test]

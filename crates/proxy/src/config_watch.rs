@@ -183,7 +183,7 @@ mod tests {
         };
         fs::write(folder.path().join("isthmus.json"), "one").unwrap();
         let mut documents = watch_config(sources(Some(folder.path().to_owned())), Shutdown::new());
-        assert!(documents.wait_for(Option::is_some).await.is_ok());
+        documents.wait_for(Option::is_some).await.unwrap();
         // The sender's write to the cache comes before the next turn of the loop.
         while !cache.exists() {
             tokio::task::yield_now().await;

@@ -130,15 +130,18 @@ impl Tailnet {
     /// # Errors
     /// When the API refuses.
     pub fn name_of(&self, hostname: &str) -> Result<Option<String>> {
+        let device = self.device(hostname)?;
+        Ok(device.and_then(|device| device["name"].as_str().map(str::to_owned)))
+    }
+
+    fn device(&self, hostname: &str) -> Result<Option<Value>> {
         let devices = self.devices()?;
-        let device = devices.iter().find(|device| device["hostname"] == hostname);
-        Ok(device.and_then(|device| device["name"].as_str()).map(str::to_owned))
+        Ok(devices.into_iter().find(|device| device["hostname"] == hostname))
     }
 
     fn find_address(&self, hostname: &str, fits: impl Fn(&str) -> bool) -> Result<Option<String>> {
-        let devices = self.devices()?;
-        let device = devices.iter().find(|device| device["hostname"] == hostname);
-        let addresses = device.and_then(|device| device["addresses"].as_array());
+        let device = self.device(hostname)?;
+        let addresses = device.as_ref().and_then(|device| device["addresses"].as_array());
         let found = addresses
             .into_iter()
             .flatten()

@@ -10,6 +10,19 @@ use isthmus_cluster::target_folder;
 /// The name of the image.
 pub const IMAGE: &str = "isthmus.local/workload:1";
 
+const CLIENT: &str = "apiVersion: v1
+kind: Pod
+metadata:
+  name: client
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: client
+    image: IMAGE
+    imagePullPolicy: Never
+    args: [sleep, infinity]
+";
+
 /// The programs in it beside busybox, and the Debian packages that they come in.
 const PROGRAMS: [(&str, &str); 9] = [
     ("busybox", "busybox"),
@@ -31,6 +44,11 @@ pub fn missing_packages() -> Vec<&'static str> {
         .filter(|(program, _)| lacks(program))
         .map(|(_, package)| *package)
         .collect()
+}
+
+/// The manifest of a Pod called `client` that does nothing: to ask from.
+pub fn client_pod() -> String {
+    CLIENT.replace("IMAGE", IMAGE)
 }
 
 /// Writes the image and returns its file.

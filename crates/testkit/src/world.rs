@@ -22,6 +22,9 @@ pub const OUTSIDE: &str = "203.0.113.0/24";
 /// The router's place on the nodes' network.
 const ROUTER: u8 = 254;
 
+/// Its place on the outside network.
+const ROUTER_OUTSIDE: u8 = 1;
+
 /// The network around a cluster.
 #[derive(Debug)]
 pub struct World {
@@ -54,7 +57,7 @@ impl World {
         let net = Net::new("world");
         let outside = net.switch("outside");
         let router = net.namespace("router");
-        net.plug(&outside, &router, "out", &[&outside_address(1)]);
+        net.plug(&outside, &router, "out", &[&outside_address(ROUTER_OUTSIDE)]);
         plug_into_cluster(cluster, &router);
         router.sysctl("net.ipv4.ip_forward", "1");
         load_rules(&router);
@@ -73,7 +76,7 @@ impl World {
 
     /// The address under which Pods appear on the outside network.
     pub fn router_address(&self) -> String {
-        "203.0.113.1".to_owned()
+        outside_host(ROUTER_OUTSIDE)
     }
 
     /// Adds a host; `number` is the last part of its address, 2 to 254.
@@ -83,13 +86,17 @@ impl World {
             .plug(&self.outside, &namespace, "eth0", &[&outside_address(number)]);
         Host {
             namespace,
-            address: format!("203.0.113.{number}"),
+            address: outside_host(number),
         }
     }
 }
 
+fn outside_host(number: u8) -> String {
+    format!("203.0.113.{number}")
+}
+
 fn outside_address(number: u8) -> String {
-    format!("203.0.113.{number}/24")
+    format!("{}/24", outside_host(number))
 }
 
 /// The router's second interface is on the nodes' bridge; it disappears with the router.

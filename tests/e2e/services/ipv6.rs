@@ -56,7 +56,7 @@ fn pod_reaches_a_device_by_its_ipv6_address() {
         fetch(&stage.laptop.host, &format!("[{target}]")).as_deref(),
         Some("rows over IPv6\n")
     );
-    let ask = |url: &str| stage.namespace.exec("client", &["curl", "-sSf", "-m", "3", url]).ok();
+    let ask = |url: &str| stage.ask(url);
     assert_eq!(
         ask(&format!("http://[{target}]/")),
         None,

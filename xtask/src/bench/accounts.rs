@@ -31,12 +31,16 @@ impl fmt::Display for Memory {
 }
 
 impl Pod {
+    pub(super) fn of_operator(stage: &Stage) -> Result<Self> {
+        Self::find(stage, "isthmus", "app.kubernetes.io/name=isthmus-operator")
+    }
+
     pub(super) fn of_proxy(stage: &Stage, service: &str) -> Result<Self> {
         Self::find(stage, "isthmus", &format!("tailscale.com/parent-resource={service}"))
     }
 
     /// The accounts of the one Pod with this label: the kubelet names its control group after the Pod's UID.
-    pub(super) fn find(stage: &Stage, namespace: &str, label: &str) -> Result<Self> {
+    fn find(stage: &Stage, namespace: &str, label: &str) -> Result<Self> {
         let uid = stage.kubectl(&[
             "-n",
             namespace,

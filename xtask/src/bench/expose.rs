@@ -128,7 +128,7 @@ fn expose_one(stage: &Stage, number: u32) -> Result<Single> {
         anyhow::Ok((ready?, first_byte?))
     })?;
     let requests = audit.end()?;
-    let operator = operator(stage)?.memory()?;
+    let operator = Pod::of_operator(stage)?.memory()?;
     let proxy = Pod::of_proxy(stage, &name)?.memory()?;
     let deleted = Instant::now();
     remove(stage, &[&name])?;
@@ -159,7 +159,7 @@ fn expose_many(stage: &Stage, services: u32) -> Result<Burst> {
     for name in &names {
         largest_proxy_mib = largest_proxy_mib.max(Pod::of_proxy(stage, name)?.memory()?.own_mib);
     }
-    let operator = operator(stage)?.memory()?;
+    let operator = Pod::of_operator(stage)?.memory()?;
     remove(stage, &names)?;
     Ok(Burst {
         services,
@@ -184,10 +184,6 @@ spec:
   ports: [{{port: 80}}]
 "
     )
-}
-
-fn operator(stage: &Stage) -> Result<Pod> {
-    Pod::find(stage, "isthmus", "app.kubernetes.io/name=isthmus-operator")
 }
 
 /// The command that ends when all are ready. It watches, which disturbs less than asking again and again.

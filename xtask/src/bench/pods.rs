@@ -65,7 +65,7 @@ fn measure(stage: &Stage, options: &Options) -> Result<()> {
         .ipv6_address_of("default-iperf")?
         .context("the exposed Service has an IPv6 address")?;
     let (ingress, egress) = (Pod::of_proxy(stage, "iperf")?, Pod::of_proxy(stage, "far")?);
-    let operator = Pod::find(stage, "isthmus", "app.kubernetes.io/name=isthmus-operator")?;
+    let operator = Pod::of_operator(stage)?;
     let report_memory = |when: &str| -> Result<()> {
         let (ingress, egress, operator) = (ingress.memory()?, egress.memory()?, operator.memory()?);
         say(&format!(

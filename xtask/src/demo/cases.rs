@@ -52,6 +52,14 @@ fn on_laptop(stage: &Stage, program: &str, args: &[&str]) -> Result<Vec<u8>, Str
     run_on(&stage.laptop.host.namespace, program, args)
 }
 
+/// The same, for a program that would wait for an answer for ever.
+fn on_laptop_with_patience(stage: &Stage, command: &[&str]) -> Result<Vec<u8>, String> {
+    on_laptop(stage, "timeout", &[&["10"], command].concat()).map_err(|complaint| match complaint.as_str() {
+        "" => "no answer in 10 s".to_owned(),
+        _ => complaint,
+    })
+}
+
 /// The command that repeats a request of the laptop.
 fn repeat_on_laptop(stage: &Stage, request: &str) -> String {
     format!("nsenter --net={} {request}", stage.laptop.host.namespace.path())
@@ -87,7 +95,7 @@ fn hash_in_pod(stage: &Stage, workload: &str, file: &str) -> Result<String> {
     Ok(hash.context("sha256sum prints a hash")?.to_owned())
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub(super) fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 

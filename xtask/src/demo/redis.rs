@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use isthmus_testkit::netns::{Namespace, Process};
-use sha2::{Digest, Sha256};
 
+use super::cases::sha256;
 use super::stage::{run_on, until};
 
 /// Starts a server that answers everybody who reaches it.
@@ -38,10 +38,10 @@ pub(super) fn start(namespace: &Namespace, folder: &Path) -> Result<Process> {
 /// Stores a mebibyte of text and returns it.
 pub(super) fn fill(namespace: &Namespace) -> Result<String> {
     let mut blob = String::with_capacity(1 << 20);
-    let mut block = hash(namespace.path().as_bytes());
+    let mut block = sha256(namespace.path().as_bytes());
     while blob.len() < 1 << 20 {
         write!(blob, "{block}").context("write into memory")?;
-        block = hash(block.as_bytes());
+        block = sha256(block.as_bytes());
     }
     // All of it does not fit in one argument of a program.
     let (first, rest) = blob.split_at(blob.len() / 16);
@@ -65,8 +65,4 @@ pub(super) fn judge(answer: String) -> Result<String, String> {
     } else {
         Ok(answer)
     }
-}
-
-fn hash(bytes: &[u8]) -> String {
-    hex::encode(Sha256::digest(bytes))
 }

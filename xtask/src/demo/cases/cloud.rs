@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use super::{control, on_laptop, redis_client, repeat_on_laptop, sha256, wait_for};
+use super::{control, on_laptop_with_patience, redis_client, repeat_on_laptop, sha256, wait_for};
 use crate::demo::redis;
 use crate::demo::report::Row;
 use crate::demo::stage::{Stage, until};
@@ -46,10 +46,6 @@ pub(super) fn show(stage: &Stage) -> Result<Row> {
 
 /// What the laptop gets from redis at this host.
 fn ask(stage: &Stage, host: &str, command: &[&str]) -> Result<String, String> {
-    let words = [&["10", "redis-cli", "-e", "-h", host][..], command].concat();
-    let answer = on_laptop(stage, "timeout", &words).map_err(|complaint| match complaint.as_str() {
-        "" => "no answer in 10 s".to_owned(),
-        _ => complaint,
-    })?;
+    let answer = on_laptop_with_patience(stage, &[&["redis-cli", "-e", "-h", host][..], command].concat())?;
     redis::judge(String::from_utf8_lossy(&answer).into_owned())
 }

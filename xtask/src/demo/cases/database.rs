@@ -11,25 +11,11 @@ use crate::demo::report::Row;
 use crate::demo::stage::Stage;
 use crate::process::say;
 
-/// A Pod of the cluster that asks the database.
-const CLIENT: &str = "apiVersion: v1
-kind: Pod
-metadata:
-  name: client
-spec:
-  terminationGracePeriodSeconds: 0
-  containers:
-  - name: client
-    image: IMAGE
-    imagePullPolicy: Never
-    args: [sleep, infinity]
-";
-
 /// The device gets a name in the cluster, and a Pod reaches it; first by the device's address, then by its name.
 pub(super) fn show(stage: &Stage) -> Result<[Row; 2]> {
     let address = &stage.database.address;
     let blob = redis::fill(&stage.database.host.namespace)?;
-    stage.apply(&CLIENT.replace("IMAGE", workload::IMAGE))?;
+    stage.apply(&workload::client_pod())?;
     stage.kubectl(&["wait", "--for=condition=Ready", "--timeout=120s", "pod/client"])?;
     let name = stage.name_of("database")?.context("the database is a device")?;
     let by_address = Stage::example("egress.yaml")?.replace("100.64.0.5", address);

@@ -6,7 +6,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use super::{
-    balancer_address, control, fetch, hash_in_pod, last_web_client, on_laptop, repeat_on_laptop, sha256, wait_for,
+    balancer_address, control, fetch, hash_in_pod, last_web_client, on_laptop_with_patience, repeat_on_laptop, sha256,
+    wait_for,
 };
 use crate::demo::report::Row;
 use crate::demo::stage::{Stage, until};
@@ -91,13 +92,8 @@ fn transfer(stage: &Stage, host: &str) -> Result<Vec<u8>, String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let file = folder.path().join("blob");
     let local = file.display().to_string();
-    let words = [
-        "10", "busybox", "tftp", "-b", "1024", "-g", "-r", "blob", "-l", &local, host,
-    ];
-    on_laptop(stage, "timeout", &words).map_err(|complaint| match complaint.as_str() {
-        "" => "no answer in 10 s".to_owned(),
-        _ => complaint,
-    })?;
+    let fetch = ["busybox", "tftp", "-b", "1024", "-g", "-r", "blob", "-l", &local, host];
+    on_laptop_with_patience(stage, &fetch)?;
     fs::read(&file).map_err(|error| error.to_string())
 }
 
