@@ -101,8 +101,8 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         udp_send_bytes = counts.udp_send_bytes,
         udp_receives = counts.udp_receives,
         udp_receive_bytes = counts.udp_receive_bytes,
-        waiting_dropped = counts.waiting_dropped,
-        send_dropped = counts.send_dropped,
+        inbound_dropped = counts.inbound_dropped.total(),
+        outbound_dropped = counts.outbound_dropped.total(),
         "node ended"
     );
     Ok(())

@@ -12,6 +12,7 @@ mod held;
 mod hooks;
 mod ingress;
 mod judge;
+mod meter;
 mod outbox;
 mod peer;
 mod shared;
@@ -35,8 +36,9 @@ use isthmus_tailnet_core::netmap::RegionId;
 use isthmus_tailnet_core::packet_io::{Offload, PacketIo};
 use isthmus_tailnet_core::wireguard::Transport;
 
-pub use counters::Counts;
+pub use counters::{ByPath, Counts, DropCause, Drops, Traffic};
 pub use hooks::{Datagram, ForRelay, Hooks, PeerEvent};
+pub use meter::{Meter, PeerTraffic, Reading};
 pub use snapshot::{Origin, Path, PeerConfig, Snapshot};
 
 use crate::udp::{UdpLink, WhenFull};
@@ -156,7 +158,7 @@ impl DataPlane {
     /// Sends an inner packet of the node itself, as if it came from the TUN.
     pub fn send_packet(&self, packet: &mut [u8]) {
         let (tables, now) = (self.shared.tables.load(), Instant::now());
-        if let Some(entry) = judge::outbound(&tables, packet, now) {
+        if let Ok(entry) = judge::outbound(&tables, packet, now) {
             let mut outbox = Outbox::new(WhenFull::Drop);
             outbox.send(&self.shared, entry, packet, Offload::None, now);
             outbox.flush(&self.shared);
@@ -167,7 +169,16 @@ impl DataPlane {
     pub fn take_relayed(&self, region: RegionId, by: NodeKey, bytes: Vec<u8>) -> bool {
         let from = Origin::Relayed { region, by };
         let relayed = self.relayed.as_ref();
-        relayed.is_some_and(|relayed| relayed.try_send(RelayedDatagram { from, bytes }).is_ok())
+        let taken = relayed.is_some_and(|relayed| relayed.try_send(RelayedDatagram { from, bytes }).is_ok());
+        if !taken {
+            self.shared.counters.inbound_dropped.add(DropCause::QueueFull, 1);
+        }
+        taken
+    }
+
+    /// Notes that a relay did not take a datagram that was handed out for it.
+    pub fn note_relay_full(&self) {
+        self.shared.counters.outbound_dropped.add(DropCause::QueueFull, 1);
     }
 
     /// Whether datagrams to a peer have somewhere to go.

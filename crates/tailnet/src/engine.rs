@@ -101,7 +101,7 @@ impl Engine {
                 Ok(()) = self.prefs.changed() => self.apply_netmap().await,
                 Some(datagram) = self.hooks.datagrams.recv() => self.take_datagram(datagram),
                 Some(event) = self.hooks.events.recv() => self.take_event(&event),
-                Some(out) = self.hooks.relayed.recv() => self.relays.send(out.region, out.to, out.datagram),
+                Some(out) = self.hooks.relayed.recv() => self.relay(out),
                 Some(relayed) = self.relayed.recv() => self.take_relayed(relayed),
                 Some(packet) = self.hooks.consumed.recv() => self.take_packet(&packet),
                 _ = tick.tick() => {

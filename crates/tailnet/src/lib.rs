@@ -18,4 +18,7 @@ mod relay;
 mod segment;
 mod waker;
 
-pub use node::{LoginState, Node, NodeConfig, NodeError, NodeErrorKind, NodePrefs, NodeStatus, TunConfig};
+pub use node::{
+    LoginState, Node, NodeConfig, NodeError, NodeErrorKind, NodeMeter, NodePrefs, NodeSnapshot, NodeStatus,
+    PeerSnapshot, TunConfig,
+};

@@ -2,6 +2,7 @@
 
 mod config;
 mod prefs;
+mod snapshot;
 mod status;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use ts_keys::ExportableKey;
 
 pub use config::{NodeConfig, TunConfig};
 pub use prefs::NodePrefs;
+pub use snapshot::{NodeMeter, NodeSnapshot, PeerSnapshot};
 pub use status::{LoginState, NodeError, NodeErrorKind, NodeStatus};
 
 use crate::cache::Cache;
@@ -42,6 +44,7 @@ const CONTROL_LIMIT: Duration = Duration::from_secs(3);
 pub struct Node {
     status: watch::Receiver<NodeStatus>,
     prefs: watch::Sender<NodePrefs>,
+    meter: NodeMeter,
     port: u16,
     client: JoinHandle<()>,
     engine: Option<JoinHandle<()>>,
@@ -88,6 +91,12 @@ impl Node {
                 };
             });
         }
+        let meter = NodeMeter {
+            plane: engine.plane.meter(),
+            connected: engine.relays.connected(),
+            status: status.clone(),
+            facts: facts.clone(),
+        };
         let client = Client {
             server,
             dialer,
@@ -109,6 +118,7 @@ impl Node {
         Ok(Self {
             status,
             prefs,
+            meter,
             port,
             client: tokio::spawn(client.run()),
             engine: Some(engine),
@@ -135,6 +145,16 @@ impl Node {
             *present = prefs;
             changed
         });
+    }
+
+    /// What the node does now, in figures.
+    pub fn snapshot(&self) -> NodeSnapshot {
+        self.meter.snapshot()
+    }
+
+    /// What goes on giving these figures apart from the node, and does not keep it running.
+    pub fn meter(&self) -> NodeMeter {
+        self.meter.clone()
     }
 
     /// The UDP port of WireGuard and disco.

@@ -6,8 +6,8 @@
 mod connection;
 mod tls;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use isthmus_tailnet_core::key::NodeKey;
 use isthmus_tailnet_core::netmap::{Region, RegionId};
@@ -48,12 +48,52 @@ pub(crate) struct RelayIdentity {
     pub(crate) authorities: Arc<RootCertStore>,
 }
 
+/// The regions whose relay the node is connected to. Cheap to clone; all clones show the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Connected(Arc<Mutex<Vec<RegionId>>>);
+
+impl Connected {
+    /// The regions now.
+    pub(crate) fn regions(&self) -> BTreeSet<RegionId> {
+        self.lock().iter().copied().collect()
+    }
+
+    /// Lists a region for as long as the guard lives.
+    fn enter(&self, region: RegionId) -> ConnectedGuard {
+        self.lock().push(region);
+        ConnectedGuard {
+            all: self.clone(),
+            region,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<RegionId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct ConnectedGuard {
+    all: Connected,
+    region: RegionId,
+}
+
+impl Drop for ConnectedGuard {
+    fn drop(&mut self) {
+        // A region is listed twice while one connection to it follows another.
+        let mut all = self.all.lock();
+        if let Some(at) = all.iter().position(|region| *region == self.region) {
+            all.swap_remove(at);
+        }
+    }
+}
+
 /// All relays of a node.
 pub(crate) struct Relays {
     identity: RelayIdentity,
     regions: Arc<BTreeMap<RegionId, Region>>,
     home: Option<RegionId>,
     connections: BTreeMap<RegionId, Connection>,
+    connected: Connected,
     incoming: mpsc::Sender<Relayed>,
 }
 
@@ -80,9 +120,15 @@ impl Relays {
             regions: Arc::default(),
             home: None,
             connections: BTreeMap::new(),
+            connected: Connected::default(),
             incoming,
         };
         (relays, receiver)
+    }
+
+    /// The regions that the node is connected to, now and later.
+    pub(crate) fn connected(&self) -> Connected {
+        self.connected.clone()
     }
 
     /// The region in which peers reach this node.
@@ -112,13 +158,18 @@ impl Relays {
         }
     }
 
-    /// Sends a datagram to a peer at a relay of a region. It is lost when the region is not known or too much waits.
-    pub(crate) fn send(&mut self, region: RegionId, to: NodeKey, packet: Vec<u8>) {
-        if let Some(connection) = self.connect(region)
-            && connection.queue.try_send(Outgoing { to, packet }).is_err()
-        {
-            tracing::trace!(region, "a datagram for a relay is lost, too many wait");
+    /// Sends a datagram to a peer at a relay of a region. It is lost, and false returned, when the region is not known or too
+    /// much waits.
+    pub(crate) fn send(&mut self, region: RegionId, to: NodeKey, packet: Vec<u8>) -> bool {
+        let connection = self.connect(region);
+        let taken = connection.is_some_and(|connection| connection.queue.try_send(Outgoing { to, packet }).is_ok());
+        if !taken {
+            tracing::trace!(
+                region,
+                "a datagram for a relay is lost: it is not known, or too many wait"
+            );
         }
+        taken
     }
 
     /// The connection to a region, begun when there is none.
@@ -132,6 +183,7 @@ impl Relays {
             self.connections.remove(&id);
         }
         let (home, identity, incoming) = (self.home, &self.identity, &self.incoming);
+        let connected = &self.connected;
         let connection = self.connections.entry(id).or_insert_with(|| {
             let (queue, outgoing) = mpsc::channel(QUEUE);
             let is_home = home == Some(id);
@@ -142,6 +194,7 @@ impl Relays {
                 identity: identity.clone(),
                 outgoing,
                 incoming: incoming.clone(),
+                connected: connected.clone(),
             };
             Connection {
                 queue,

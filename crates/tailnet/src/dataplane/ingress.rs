@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use isthmus_tailnet_core::packet_io::PacketIoError;
@@ -10,12 +9,12 @@ use isthmus_tailnet_core::wireguard::{DatagramKind, Handshaker, MAX_HANDSHAKE_ME
 
 use super::counters::add;
 use super::held::Initiation;
-use super::judge::InboundJudge;
+use super::judge::{InboundJudge, Judgement};
 use super::outbox::Outbox;
 use super::peer::at_most_every;
 use super::shared::Shared;
 use super::tables::{Entry, Tables};
-use super::{Datagram, Origin, PeerEvent, RelayedDatagram};
+use super::{Datagram, DropCause, Origin, PeerEvent, RelayedDatagram};
 use crate::udp::{ReceiveBuffers, ReceivedBatch, WhenFull};
 use crate::wireguard::Initiator;
 
@@ -67,8 +66,8 @@ pub(super) fn run_relayed(shared: &Shared) {
     // It is closed when the data plane is dropped.
     while let Ok(RelayedDatagram { from, mut bytes }) = relayed.recv() {
         let (tables, now) = (shared.tables.load(), Instant::now());
-        add(&shared.counters.relay_receives, 1);
         let stride = bytes.len();
+        shared.counters.inbound.from(from).add_batch(stride, stride);
         let kind = DatagramKind::of(&bytes);
         if let DatagramKind::Data(index) = kind {
             ingress.data(&tables, index, from, &mut bytes, stride, now);
@@ -96,6 +95,10 @@ impl Ingress<'_> {
             } else {
                 self.other(tables, kind, Origin::Direct(from), &bytes[start..end], now);
             }
+            if kind != DatagramKind::Other {
+                let inbound = &self.shared.counters.inbound;
+                inbound.from(Origin::Direct(from)).add_batch(end - start, stride);
+            }
             start = end;
         }
     }
@@ -106,19 +109,36 @@ impl Ingress<'_> {
             .by_session(index)
             .and_then(|entry| Some((entry, entry.peer.session()?)));
         let Some((entry, session)) = found else {
+            let dropped = batch.len().div_ceil(stride);
+            self.shared.counters.inbound_dropped.add(DropCause::NoSession, dropped);
             self.unknown_index(tables, from, now);
             return;
         };
         self.opened.clear();
         let opened = session.open(batch, stride, &mut self.opened);
-        add(&self.shared.counters.not_opened, opened.refused);
+        if opened.refused > 0 {
+            self.shared
+                .counters
+                .inbound_dropped
+                .add(DropCause::NoSession, opened.refused);
+        }
+        if opened.authentic > 0 {
+            entry.peer.counters.inbound.add_batch(batch.len(), stride);
+        }
         if opened.authentic > 0 && entry.peer.has_waiting() && session.is_ready() {
             self.outbox.send_waiting(self.shared, entry, now);
         }
         let mut judge = InboundJudge::new(&self.shared.hooks, tables, entry, now);
         let packets = self.opened.iter().map(|range| &batch[range.clone()]);
-        let passed: Vec<&[u8]> = packets.filter(|packet| judge.passes(packet)).collect();
-        add(&self.shared.counters.inbound_refused, self.opened.len() - passed.len());
+        let goes_on = |packet: &&[u8]| match judge.judge(packet) {
+            Judgement::Pass => true,
+            Judgement::Taken => false,
+            Judgement::Drop(cause) => {
+                self.shared.counters.inbound_dropped.add(cause, 1);
+                false
+            }
+        };
+        let passed: Vec<&[u8]> = packets.filter(goes_on).collect();
         self.to_tun(&passed);
     }
 
@@ -130,7 +150,11 @@ impl Ingress<'_> {
             Ok(written) => add(&self.shared.counters.tun_packets_written, written),
             // The thread that receives from the device says so.
             Err(PacketIoError::Closed) => {}
-            Err(PacketIoError::Failed(error)) => tracing::debug!(%error, "the packet device failed once"),
+            Err(PacketIoError::Failed(error)) => {
+                tracing::debug!(%error, "the packet device failed once");
+                let dropped = &self.shared.counters.inbound_dropped;
+                dropped.add(DropCause::Refused, packets.len());
+            }
         }
     }
 
@@ -207,6 +231,8 @@ impl Shared {
                     if let Origin::Direct(from) = from {
                         entry.peer.learn_path(from);
                     }
+                    entry.peer.counters.note_handshake(now);
+                    add(&self.counters.handshakes_completed, 1);
                     self.tell(PeerEvent::Handshake(entry.peer.key));
                     if session.is_ready() {
                         outbox.send_waiting(self, entry, now);
@@ -215,7 +241,7 @@ impl Shared {
             }
             Err(error) => {
                 tracing::trace!(%error, "refused a handshake message");
-                self.counters.handshakes_refused.fetch_add(1, Ordering::Relaxed);
+                add(&self.counters.handshakes_refused, 1);
             }
         }
     }

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
-use isthmus_tailnet_core::filter::{Verdict, protocol};
+use isthmus_tailnet_core::filter::{DropReason, Verdict, protocol};
 
+use super::DropCause;
 use super::hooks::HookSenders;
 use super::tables::{Entry, Tables};
 
@@ -25,13 +26,24 @@ pub(super) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
     }
 }
 
+/// What becomes of an incoming packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Judgement {
+    /// It goes to the TUN.
+    Pass,
+    /// The node itself has taken it.
+    Taken,
+    /// It is dropped.
+    Drop(DropCause),
+}
+
 /// Judges incoming packets of one peer, remembering the last verdict.
 pub(super) struct InboundJudge<'a> {
     hooks: &'a HookSenders,
     tables: &'a Tables,
     entry: &'a Entry,
     now: Instant,
-    last: Option<(Flow, bool)>,
+    last: Option<(Flow, Judgement)>,
 }
 
 impl<'a> InboundJudge<'a> {
@@ -45,51 +57,66 @@ impl<'a> InboundJudge<'a> {
         }
     }
 
-    /// Whether a packet goes to the TUN.
-    pub(super) fn passes(&mut self, packet: &[u8]) -> bool {
+    /// What becomes of a packet.
+    pub(super) fn judge(&mut self, packet: &[u8]) -> Judgement {
         let flow = Flow::of(packet);
-        if let (Some(flow), Some((last, verdict))) = (&flow, &self.last)
+        if let (Some(flow), Some((last, judgement))) = (&flow, &self.last)
             && flow == last
         {
-            return *verdict;
+            return *judgement;
         }
-        let verdict = self.judge(packet);
-        self.last = flow.map(|flow| (flow, verdict));
-        verdict
+        let judgement = self.judge_anew(packet);
+        self.last = flow.map(|flow| (flow, judgement));
+        judgement
     }
 
-    fn judge(&self, packet: &[u8]) -> bool {
+    fn judge_anew(&self, packet: &[u8]) -> Judgement {
         let Some((source, destination)) = addresses(packet) else {
-            return false;
+            return Judgement::Drop(DropCause::Malformed);
         };
         if !self.entry.sources.contains(source) || !self.tables.own.contains(destination) {
-            return false;
+            return Judgement::Drop(DropCause::Address);
         }
         let Some(filter) = self.tables.filter.as_ref() else {
-            return true;
+            return Judgement::Pass;
         };
         match filter.inbound(&self.entry.peer.key, packet, self.now) {
-            Verdict::Accept => true,
+            Verdict::Accept => Judgement::Pass,
             Verdict::Consume => {
                 self.hooks.hand_over(packet);
-                false
+                Judgement::Taken
             }
-            Verdict::Drop(_) => false,
+            Verdict::Drop(reason) => Judgement::Drop(cause(reason)),
         }
     }
 }
 
-/// The peer that an outgoing packet goes to, if it may go out.
-pub(super) fn outbound<'a>(tables: &'a Tables, packet: &[u8], now: Instant) -> Option<&'a Entry> {
-    let (source, destination) = addresses(packet)?;
+/// The peer that an outgoing packet goes to.
+///
+/// # Errors
+/// Why it may not go out.
+pub(super) fn outbound<'a>(tables: &'a Tables, packet: &[u8], now: Instant) -> Result<&'a Entry, DropCause> {
+    let (source, destination) = addresses(packet).ok_or(DropCause::Malformed)?;
     if !tables.own.contains(source) {
-        return None;
+        return Err(DropCause::Address);
     }
-    let entry = tables.route(destination)?;
-    let filter = tables.filter.as_ref();
-    filter
-        .is_none_or(|filter| filter.outbound(packet, now) == Verdict::Accept)
-        .then_some(entry)
+    let entry = tables.route(destination).ok_or(DropCause::NoPeer)?;
+    match tables.filter.as_ref().map(|filter| filter.outbound(packet, now)) {
+        None | Some(Verdict::Accept) => Ok(entry),
+        Some(Verdict::Consume) => Err(DropCause::Address),
+        Some(Verdict::Drop(reason)) => Err(cause(reason)),
+    }
+}
+
+fn cause(reason: DropReason) -> DropCause {
+    match reason {
+        DropReason::NoRule => DropCause::Policy,
+        DropReason::Malformed(_) => DropCause::Malformed,
+        DropReason::UnknownSender
+        | DropReason::ForeignSource
+        | DropReason::ForeignDestination
+        | DropReason::NotRoutable => DropCause::Address,
+    }
 }
 
 /// All that the verdict on an unfragmented TCP segment or UDP datagram without options depends on.

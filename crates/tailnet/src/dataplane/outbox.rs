@@ -9,9 +9,10 @@ use isthmus_tailnet_core::packet_io::Offload;
 use isthmus_tailnet_core::wireguard::{DATA_HEADER, DATA_OVERHEAD, Handshaker, Transport};
 
 use super::counters::add;
+use super::peer::Peer;
 use super::shared::Shared;
 use super::tables::Entry;
-use super::{Origin, Path, PeerEvent, judge};
+use super::{DropCause, Origin, Path, PeerEvent, judge};
 use crate::segment::{complete_checksum, cut, padded};
 use crate::udp::WhenFull;
 use crate::wireguard::Session;
@@ -29,18 +30,11 @@ pub(super) struct Outbox {
     full: WhenFull,
 }
 
-/// Where a batch goes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Destination {
-    path: Path,
-    /// The peer, for relays.
-    peer: NodeKey,
-}
-
 /// A batch that may still grow: datagrams of equal length to one peer.
 struct Run {
     session: Arc<Session>,
-    to: Destination,
+    peer: Arc<Peer>,
+    path: Path,
     stride: usize,
     used: usize,
 }
@@ -63,24 +57,25 @@ impl Outbox {
             shared.keep_waiting(entry, packet, offload, now);
             return;
         };
-        let peer = entry.peer.key;
-        let to = Destination { path, peer };
         match offload {
             Offload::Segments { protocol, size, start } => {
                 self.flush(shared);
                 match cut(packet, (protocol, size, start), shared.mtu, &mut self.batch) {
-                    Ok(cut) => self.seal_and_send(shared, &session, to, cut.length, cut.stride),
+                    Ok(cut) => {
+                        let to = (&*session, &*entry.peer);
+                        self.seal_and_send(shared, to, path, cut.length, cut.stride);
+                    }
                     Err(error) => {
                         tracing::debug!(%error, "dropped a super-packet that cannot be cut");
-                        add(&shared.counters.send_dropped, 1);
+                        shared.counters.outbound_dropped.add(DropCause::Malformed, 1);
                     }
                 }
             }
             Offload::None | Offload::Checksum { .. } => {
                 if complete_checksum(packet, offload) {
-                    self.append(shared, session, to, packet);
+                    self.append(shared, session, (&entry.peer, path), packet);
                 } else {
-                    add(&shared.counters.send_dropped, 1);
+                    shared.counters.outbound_dropped.add(DropCause::Malformed, 1);
                 }
             }
         }
@@ -99,22 +94,25 @@ impl Outbox {
     /// Sends what has been gathered.
     pub(super) fn flush(&mut self, shared: &Shared) {
         if let Some(run) = self.run.take() {
-            self.seal_and_send(shared, &run.session, run.to, run.used, run.stride);
+            let to = (&*run.session, &*run.peer);
+            self.seal_and_send(shared, to, run.path, run.used, run.stride);
         }
     }
 
-    fn append(&mut self, shared: &Shared, session: Arc<Session>, to: Destination, packet: &[u8]) {
+    fn append(&mut self, shared: &Shared, session: Arc<Session>, to: (&Arc<Peer>, Path), packet: &[u8]) {
+        let (peer, path) = to;
         let length = DATA_OVERHEAD + padded(packet.len(), shared.mtu);
         if length > MAX_RUN_BYTES {
-            add(&shared.counters.send_dropped, 1);
+            shared.counters.outbound_dropped.add(DropCause::Malformed, 1);
             return;
         }
-        if !self.run.as_ref().is_some_and(|run| run.takes(&session, to, length)) {
+        if !self.run.as_ref().is_some_and(|run| run.takes(&session, path, length)) {
             self.flush(shared);
         }
-        let run = self.run.get_or_insert(Run {
+        let run = self.run.get_or_insert_with(|| Run {
             session,
-            to,
+            peer: Arc::clone(peer),
+            path,
             stride: length,
             used: 0,
         });
@@ -128,36 +126,44 @@ impl Outbox {
         }
     }
 
-    fn seal_and_send(&mut self, shared: &Shared, session: &Session, to: Destination, length: usize, stride: usize) {
-        let batch = &mut self.batch[..length];
-        let sent = match session.seal(batch, stride) {
-            Ok(()) => match to.path {
-                Path::Direct(address) => shared.udp.send_batch(address, batch, stride, self.full),
-                Path::Relay(region) => {
-                    shared.relay_batch(region, to.peer, batch, stride);
-                    return;
+    fn seal_and_send(
+        &mut self,
+        shared: &Shared,
+        (session, peer): (&Session, &Peer),
+        path: Path,
+        length: usize,
+        stride: usize,
+    ) {
+        let (batch, counters) = (&mut self.batch[..length], &shared.counters);
+        if session.seal(batch, stride).is_err() {
+            // The session ended since it was looked at.
+            let dropped = length.div_ceil(stride);
+            counters.outbound_dropped.add(DropCause::NoSession, dropped);
+            return;
+        }
+        peer.counters.outbound.add_batch(length, stride);
+        match path {
+            Path::Relay(region) => shared.relay_batch(region, peer.key, batch, stride),
+            Path::Direct(address) => match shared.udp.send_batch(address, batch, stride, self.full) {
+                Ok(calls) => {
+                    add(&counters.udp_sends, calls);
+                    add(&counters.udp_send_bytes, length);
+                    counters.outbound.to(path).add_batch(length, stride);
+                }
+                Err(error) => {
+                    tracing::trace!(%error, "dropped packets");
+                    let dropped = length.div_ceil(stride);
+                    counters.outbound_dropped.add(DropCause::Refused, dropped);
                 }
             },
-            // The session ended since it was looked at.
-            Err(no_session) => Err(std::io::Error::other(no_session)),
-        };
-        match sent {
-            Ok(calls) => {
-                add(&shared.counters.udp_sends, calls);
-                add(&shared.counters.udp_send_bytes, length);
-            }
-            Err(error) => {
-                tracing::trace!(%error, "dropped packets");
-                add(&shared.counters.send_dropped, length.div_ceil(stride));
-            }
         }
     }
 }
 
 impl Run {
-    fn takes(&self, session: &Arc<Session>, to: Destination, length: usize) -> bool {
+    fn takes(&self, session: &Arc<Session>, path: Path, length: usize) -> bool {
         let fits = self.used / self.stride < MAX_RUN && self.used + length <= MAX_RUN_BYTES;
-        fits && length <= self.stride && self.to == to && Arc::ptr_eq(&self.session, session)
+        fits && length <= self.stride && self.path == path && Arc::ptr_eq(&self.session, session)
     }
 }
 
@@ -165,7 +171,9 @@ impl Shared {
     /// Keeps a packet with its peer and starts what it waits for.
     fn keep_waiting(&self, entry: &Entry, packet: &[u8], offload: Offload, now: Instant) {
         let dropped = entry.peer.wait(packet, offload, &self.waiting_bytes);
-        add(&self.counters.waiting_dropped, dropped);
+        if dropped > 0 {
+            self.counters.outbound_dropped.add(DropCause::QueueFull, dropped);
+        }
         if entry.path().is_some() {
             self.start_handshake(entry, false, now);
         } else if entry.peer.may_ask_for_path(now) {
@@ -178,6 +186,7 @@ impl Shared {
         let Some(path) = entry.path() else { return };
         let session = entry.peer.session_or_new(&self.identity, now);
         if let Some(initiation) = session.initiate(now, again) {
+            add(&self.counters.handshakes_started, 1);
             self.send_message(path, &entry.peer.key, initiation.as_bytes());
         }
     }
@@ -185,12 +194,13 @@ impl Shared {
     /// Sends a message that is not worth waiting for.
     pub(super) fn send_message(&self, path: Path, peer: &NodeKey, message: &[u8]) {
         match path {
-            Path::Direct(to) => {
-                if let Err(error) = self.udp.send(to, message) {
+            Path::Direct(to) => match self.udp.send(to, message) {
+                Ok(()) => self.counters.outbound.to(path).add_batch(message.len(), message.len()),
+                Err(error) => {
                     tracing::debug!(%error, "cannot send a handshake message");
-                    add(&self.counters.send_dropped, 1);
+                    self.counters.outbound_dropped.add(DropCause::Refused, 1);
                 }
-            }
+            },
             Path::Relay(region) => self.relay_batch(region, *peer, message, message.len()),
         }
     }
@@ -205,13 +215,13 @@ impl Shared {
 
     /// Hands the datagrams of a batch to a relay.
     fn relay_batch(&self, region: RegionId, peer: NodeKey, batch: &[u8], stride: usize) {
+        let outbound = self.counters.outbound.to(Path::Relay(region));
         for datagram in batch.chunks(stride.max(1)) {
-            let (counter, amount) = if self.hooks.relay(region, peer, datagram) {
-                (&self.counters.relay_sends, 1)
+            if self.hooks.relay(region, peer, datagram) {
+                outbound.add_batch(datagram.len(), datagram.len());
             } else {
-                (&self.counters.send_dropped, 1)
-            };
-            add(counter, amount);
+                self.counters.outbound_dropped.add(DropCause::QueueFull, 1);
+            }
         }
     }
 }
@@ -233,8 +243,8 @@ pub(super) fn run_egress(shared: &Shared) {
             let (packet, offload) = batch.packet(index);
             add(&shared.counters.tun_read_bytes, packet.len());
             match judge::outbound(&tables, packet, now) {
-                Some(entry) => outbox.send(shared, entry, packet, offload, now),
-                None => add(&shared.counters.outbound_refused, 1),
+                Ok(entry) => outbox.send(shared, entry, packet, offload, now),
+                Err(cause) => shared.counters.outbound_dropped.add(cause, 1),
             }
         }
         outbox.flush(shared);

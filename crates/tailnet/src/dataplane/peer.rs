@@ -10,6 +10,8 @@ use arc_swap::ArcSwapOption;
 use isthmus_tailnet_core::key::{DiscoKey, NodeKey};
 use isthmus_tailnet_core::packet_io::Offload;
 
+use super::PeerConfig;
+use super::counters::PeerCounters;
 use super::waiting::Waiting;
 use crate::wireguard::{Identity, Session};
 
@@ -22,6 +24,7 @@ pub(super) struct Peer {
     /// The upper 24 bits of all indexes of this peer's sessions.
     pub(super) index: u32,
     pub(super) disco: Option<DiscoKey>,
+    pub(super) counters: Arc<PeerCounters>,
     keepalive: Option<u16>,
     /// Made when needed and dropped when idle: 10 KB that most peers of a large tailnet never need.
     session: ArcSwapOption<Session>,
@@ -39,12 +42,13 @@ struct State {
 }
 
 impl Peer {
-    pub(super) fn new(key: NodeKey, disco: Option<DiscoKey>, keepalive: Option<u16>, index: u32) -> Self {
+    pub(super) fn new(config: &PeerConfig, index: u32, counters: Arc<PeerCounters>) -> Self {
         Self {
-            key,
+            key: config.key,
             index,
-            disco,
-            keepalive,
+            disco: config.disco,
+            counters,
+            keepalive: config.keepalive,
             session: ArcSwapOption::empty(),
             state: Mutex::default(),
             waiting_bytes: AtomicUsize::new(0),

@@ -10,7 +10,7 @@ use isthmus_tailnet_core::key::NodeKey;
 use isthmus_tailnet_core::routes::PrefixMap;
 
 use super::peer::Peer;
-use super::snapshot::{Origin, Path, PeerConfig, Snapshot};
+use super::snapshot::{Origin, Path, Snapshot};
 
 /// Session indexes are 32 bits, of which the lower 8 count the sessions of one peer.
 const PEER_INDEX_BITS: u32 = 24;
@@ -51,7 +51,11 @@ impl Tables {
             }
             let peer = match old.by_key(&config.key) {
                 Some(entry) if entry.peer.disco == config.disco => Arc::clone(&entry.peer),
-                _ => Arc::new(new_peer(&config, || free_index(&tables, old, &mut random))),
+                former => {
+                    let counters = former.map(|entry| Arc::clone(&entry.peer.counters));
+                    let index = free_index(&tables, old, &mut random);
+                    Arc::new(Peer::new(&config, index, counters.unwrap_or_default()))
+                }
             };
             let at = tables.entries.len();
             routes.extend(config.allowed_ips.iter().map(|net| (*net, at)));
@@ -106,10 +110,6 @@ impl Entry {
             path => path,
         }
     }
-}
-
-fn new_peer(config: &PeerConfig, index: impl FnOnce() -> u32) -> Peer {
-    Peer::new(config.key, config.disco, config.keepalive, index())
 }
 
 /// An index that no peer has, old or new: a session of a peer that is gone must not reach another.

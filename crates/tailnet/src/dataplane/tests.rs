@@ -9,7 +9,10 @@ use isthmus_tailnet_core::packet_io::{Offload, PacketIo, SegmentProtocol};
 use isthmus_testkit::memory::{self, MemoryIo};
 use isthmus_testkit::wait;
 
-use super::{Counts, DataPlane, DataPlaneConfig, Datagram, Hooks, Origin, Path, PeerConfig, PeerEvent, Snapshot};
+use super::{
+    Counts, DataPlane, DataPlaneConfig, Datagram, DropCause, Hooks, Origin, Path, PeerConfig, PeerEvent, Snapshot,
+    Traffic,
+};
 use crate::offloads::{OffloadSwitch, Offloads};
 use crate::udp::UdpLink;
 use crate::wireguard::PrivateKey;
@@ -215,7 +218,9 @@ fn spoofed_inner_source_is_dropped() {
         filter: None,
     });
     a.host.send(&[&datagram(3, 2, b"spoofed")]).unwrap();
-    b.wait_for("a refused packet", |counts| counts.inbound_refused == 1);
+    b.wait_for("a refused packet", |counts| {
+        counts.inbound_dropped.of(DropCause::Address) == 1
+    });
     assert_eq!(b.text(SILENCE), None);
 }
 
@@ -225,7 +230,10 @@ fn foreign_source_and_unknown_destination_never_leave() {
     a.host
         .send(&[&datagram(3, 2, b"foreign"), &datagram(1, 9, b"nowhere")])
         .unwrap();
-    a.wait_for("two refused packets", |counts| counts.outbound_refused == 2);
+    a.wait_for("two refused packets", |counts| {
+        let dropped = counts.outbound_dropped;
+        (dropped.of(DropCause::Address), dropped.of(DropCause::NoPeer)) == (1, 1)
+    });
     assert_eq!(b.text(SILENCE), None);
     assert_eq!(a.plane.counts().udp_sends, 0);
 }
@@ -238,7 +246,7 @@ fn newest_packets_are_kept_for_a_silent_peer() {
         a.send(&b, &n.to_string());
         a.wait_for("the packet", |counts| counts.tun_reads > n);
     }
-    assert_eq!(a.plane.counts().waiting_dropped, 300 - 128);
+    assert_eq!(a.plane.counts().outbound_dropped.of(DropCause::QueueFull), 300 - 128);
     b.apply(vec![a.as_peer(Some(a.path()))]);
     a.apply(vec![b.as_peer(Some(b.path()))]);
     let texts: Vec<String> = (0..128).map(|_| b.text(PATIENCE).unwrap()).collect();
@@ -332,14 +340,55 @@ fn handshake_and_packets_go_by_relay_while_that_is_the_path_and_directly_afterwa
     assert_eq!((a.plane.counts().udp_sends, b.plane.counts().udp_sends), (0, 0));
 
     a.apply(vec![b.as_peer(Some(b.path()))]);
-    let relayed = a.plane.counts().relay_sends;
+    let relayed = a.plane.counts().outbound.relay;
     a.send(&b, "directly");
     assert_eq!(b.text(PATIENCE).unwrap(), "directly");
     assert_eq!(
-        a.plane.counts().relay_sends,
+        a.plane.counts().outbound.relay,
         relayed,
         "in the session that began by relay"
     );
+}
+
+#[test]
+fn traffic_is_counted_by_path_and_peer() {
+    let (a, b) = acquainted();
+    a.send(&b, "directly");
+    assert_eq!(b.text(PATIENCE).unwrap(), "directly");
+    let sent = wait::until("as much received as sent", || {
+        let (sent, received) = (a.plane.counts().outbound, b.plane.counts().inbound);
+        (sent == received).then_some(sent)
+    });
+    assert_eq!((sent.direct_ipv6, sent.relay), (Traffic::default(), Traffic::default()));
+    // An initiation, and the packet of 36 bytes, padded to a multiple of 16, in its data message.
+    assert!(
+        sent.direct_ipv4.bytes >= 148 + 80 && sent.direct_ipv4.packets >= 2,
+        "{sent:?}"
+    );
+
+    let reading = a.plane.meter().read().unwrap();
+    let peer = reading.peer(&b.key()).unwrap();
+    assert!(peer.is_active && peer.last_handshake.is_some() && peer.path.is_some());
+    assert_eq!((peer.sent.packets, peer.sent.bytes), (1, 80));
+    assert_eq!(reading.peer(&a.key()), None, "no peer of itself");
+    let (meter, counts) = (a.plane.meter(), reading.counts);
+    assert_eq!((counts.handshakes_started, counts.handshakes_completed), (1, 1));
+    drop(a);
+    assert!(meter.read().is_none(), "it does not hold the data plane");
+}
+
+#[test]
+fn counts_of_a_peer_outlive_its_restart() {
+    let (a, b) = acquainted();
+    a.send(&b, "before");
+    assert_eq!(b.text(PATIENCE).unwrap(), "before");
+    let sent = || a.plane.meter().read().unwrap().peer(&b.key()).unwrap().sent;
+    let before = sent();
+    a.apply(vec![PeerConfig {
+        disco: Some(DiscoKey::from_bytes([7; 32])),
+        ..b.as_peer(Some(b.path()))
+    }]);
+    assert_eq!(sent(), before);
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use isthmus_tailnet_core::wireguard::Handshaker;
+use isthmus_tailnet_core::wireguard::{DatagramKind, Handshaker};
 
+use super::DropCause;
 use super::counters::add;
 use super::peer::at_most_every;
 use super::shared::Shared;
@@ -37,10 +38,13 @@ fn tick(shared: &Shared, entry: &Entry, now: Instant) {
     };
     let tick = session.tick(now);
     if let (Some(message), Some(path)) = (&tick.message, entry.path()) {
+        if DatagramKind::of(message.as_bytes()) == DatagramKind::Initiation {
+            add(&shared.counters.handshakes_started, 1);
+        }
         shared.send_message(path, &entry.peer.key, message.as_bytes());
     }
     if !tick.alive {
         let dropped = entry.peer.forget_session(&shared.waiting_bytes);
-        add(&shared.counters.waiting_dropped, dropped);
+        shared.counters.outbound_dropped.add(DropCause::NoSession, dropped);
     }
 }

@@ -11,7 +11,7 @@ use isthmus_tailnet_wire::stun;
 
 use super::Engine;
 use crate::control::NodeFacts;
-use crate::dataplane::Path;
+use crate::dataplane::{ForRelay, Path};
 use crate::disco::random_id;
 use crate::interface::endpoints;
 use crate::relay::Relayed;
@@ -57,6 +57,13 @@ impl Engine {
         if facts != present {
             self.paths.set_own_endpoints(&facts.all_endpoints());
             self.facts.send_replace(facts);
+        }
+    }
+
+    /// Hands a datagram of the data plane to its relay.
+    pub(super) fn relay(&mut self, out: ForRelay) {
+        if !self.relays.send(out.region, out.to, out.datagram) {
+            self.plane.note_relay_full();
         }
     }
 

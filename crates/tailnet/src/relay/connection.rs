@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::tls::client_config;
-use super::{Outgoing, RelayIdentity, Relayed};
+use super::{Connected, Outgoing, RelayIdentity, Relayed};
 use crate::control::Backoff;
 
 /// How long connecting and greeting may take together.
@@ -46,6 +46,7 @@ pub(super) struct Runner {
     pub(super) identity: RelayIdentity,
     pub(super) outgoing: mpsc::Receiver<Outgoing>,
     pub(super) incoming: mpsc::Sender<Relayed>,
+    pub(super) connected: Connected,
 }
 
 /// Why a connection is none, or none any more.
@@ -109,6 +110,7 @@ impl Runner {
             let error = match self.connect().await {
                 Ok(open) => {
                     tracing::info!(region = self.id, home = self.is_home, "connected to a relay");
+                    let _connected = self.connected.enter(self.id);
                     let since = Instant::now();
                     match self.follow(open).await {
                         Ok(()) => return,

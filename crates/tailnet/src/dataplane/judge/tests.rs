@@ -5,9 +5,9 @@ use std::time::Instant;
 use isthmus_tailnet_core::filter::{DropReason, PacketFilter, Verdict};
 use isthmus_tailnet_core::key::NodeKey;
 
-use super::{Flow, InboundJudge, outbound};
+use super::{Flow, InboundJudge, Judgement, outbound};
 use crate::dataplane::tables::Tables;
-use crate::dataplane::{Hooks, PeerConfig, Snapshot};
+use crate::dataplane::{DropCause, Hooks, PeerConfig, Snapshot};
 
 /// Refuses everything to port 22 and counts how often it is asked.
 #[derive(Default)]
@@ -53,7 +53,7 @@ const OTHER: [u8; 4] = [10, 0, 0, 3];
 
 fn passes(tables: &Tables, packet: &[u8]) -> bool {
     let (hooks, _receivers) = Hooks::channels();
-    InboundJudge::new(&hooks, tables, &tables.entries[0], Instant::now()).passes(packet)
+    InboundJudge::new(&hooks, tables, &tables.entries[0], Instant::now()).judge(packet) == Judgement::Pass
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn foreign_inner_destination_is_dropped() {
 #[test]
 fn outgoing_packet_needs_an_own_source_and_a_peer() {
     let tables = tables(None);
-    let goes = |source, destination| outbound(&tables, &tcp(source, destination, 80, 2), Instant::now()).is_some();
+    let goes = |source, destination| outbound(&tables, &tcp(source, destination, 80, 2), Instant::now()).is_ok();
     assert!(goes(OWN, PEER));
     assert!(!goes(OTHER, PEER));
     assert!(!goes(OWN, OTHER));
@@ -84,11 +84,13 @@ fn filter_is_asked_once_for_a_run_of_one_flow() {
     let tables = tables(Some(Arc::clone(&filter) as Arc<dyn PacketFilter>));
     let (hooks, _receivers) = Hooks::channels();
     let mut judge = InboundJudge::new(&hooks, &tables, &tables.entries[0], Instant::now());
+    let refused = judge.judge(&tcp(PEER, OWN, 22, 2));
+    assert_eq!(refused, Judgement::Drop(DropCause::Policy));
     let verdicts: Vec<bool> = [(80, 0x10), (80, 0x18), (22, 0x10), (22, 0x10), (80, 0x10), (80, 0x02)]
-        .map(|(port, flags)| judge.passes(&tcp(PEER, OWN, port, flags)))
+        .map(|(port, flags)| judge.judge(&tcp(PEER, OWN, port, flags)) == Judgement::Pass)
         .into();
     assert_eq!(verdicts, [true, true, false, false, true, true]);
-    assert_eq!(filter.0.load(Ordering::Relaxed), 4);
+    assert_eq!(filter.0.load(Ordering::Relaxed), 5);
 }
 
 #[test]
@@ -109,7 +111,7 @@ fn packet_is_dropped_when_it_is_no_ip_packet() {
     let tables = tables(None);
     for packet in [&[][..], &[0x45], &[0; 40], &[0x60; 39]] {
         assert!(!passes(&tables, packet));
-        assert!(outbound(&tables, packet, Instant::now()).is_none());
+        assert!(outbound(&tables, packet, Instant::now()).is_err());
     }
 }
 
@@ -128,6 +130,6 @@ fn packet_for_the_node_itself_is_handed_over_and_does_not_pass() {
     let (hooks, mut receivers) = Hooks::channels();
     let packet = tcp(PEER, OWN, 80, 2);
     let mut judge = InboundJudge::new(&hooks, &tables, &tables.entries[0], Instant::now());
-    assert!(!judge.passes(&packet));
+    assert_eq!(judge.judge(&packet), Judgement::Taken);
     assert_eq!(receivers.consumed.try_recv().unwrap()[..], packet[..]);
 }
