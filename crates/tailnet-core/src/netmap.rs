@@ -4,13 +4,14 @@
 //! both.
 
 mod convert;
+mod dns;
 mod message;
 mod names;
 mod plan;
 mod relays;
 mod store;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -20,12 +21,19 @@ use ipnet::IpNet;
 use crate::filter::Rule;
 use crate::key::{DiscoKey, NodeKey};
 
+pub use dns::{Dns, Resolver};
 pub use plan::{RoutePolicy, is_tailnet_address};
 pub use relays::{CertificateCheck, Region, RegionId, Relay};
 pub use store::{MapChange, NetmapError, NetmapStore};
 
 /// A peer's number: unique within one control server and never used again.
 pub type PeerId = i64;
+
+/// The number of a user.
+pub type UserId = i64;
+
+/// Capabilities and attributes by name, each with its arguments as JSON texts.
+pub type Capabilities = BTreeMap<String, Vec<String>>;
 
 /// The state of the tailnet as this node sees it. Immutable; every message of control makes another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,10 +46,10 @@ pub struct Netmap {
     pub peers: BTreeMap<PeerId, Arc<Peer>>,
     /// What may come in.
     pub rules: Arc<Vec<Rule>>,
-    /// Names, without final dot, for which control obtains certificates.
-    pub cert_domains: Vec<String>,
-    /// Addresses of names beside those of nodes, such as Tailscale Services. Names are in lower case without final dot.
-    pub records: Arc<BTreeMap<String, BTreeSet<IpAddr>>>,
+    /// How names are resolved.
+    pub dns: Arc<Dns>,
+    /// The users of the nodes in the map, as far as control named them.
+    pub users: BTreeMap<UserId, Arc<User>>,
     /// Warnings of control for the user.
     pub health: Vec<String>,
     /// The relays, by region.
@@ -69,10 +77,24 @@ pub struct OwnNode {
     pub machine_authorized: bool,
     /// The node's tags.
     pub tags: Vec<String>,
-    /// Names of the capabilities and attributes that control gave to the node.
-    pub capabilities: Vec<String>,
+    /// The capabilities and attributes that control gave to the node.
+    pub capabilities: Capabilities,
+    /// The Tailscale Services (`svc:…`) that control assigned to the node, with their addresses. Packets for them reach the node while it
+    /// is the one that control chose among their hosts.
+    pub services: BTreeMap<String, Vec<IpAddr>>,
     /// Number of the node's user.
-    pub user: i64,
+    pub user: UserId,
+}
+
+/// A user, as control names it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct User {
+    /// Login name, in the form of an e-mail address.
+    pub login: String,
+    /// Name for people.
+    pub name: String,
+    /// Where a picture is; empty for none.
+    pub picture: String,
 }
 
 /// Another node of the tailnet.
@@ -98,6 +120,14 @@ pub struct Peer {
     pub home: Option<RegionId>,
     /// Whether the peer is connected to control; nothing for unknown.
     pub online: Option<bool>,
+    /// When the peer was last connected to control; nothing while it is, and for unknown.
+    pub last_seen: Option<SystemTime>,
+    /// Operating system, as Go names it (`linux`); empty for unknown.
+    pub os: String,
+    /// The capability version of the peer's program; 0 for unknown.
+    pub version: u32,
+    /// The capabilities that control tells of the peer.
+    pub capabilities: Capabilities,
     /// The peer's tags.
     pub tags: Vec<String>,
     /// When the peer's key expires; nothing for never.
@@ -107,7 +137,7 @@ pub struct Peer {
     /// What control says against a session with this peer.
     pub obstacle: Option<Obstacle>,
     /// Number of the peer's user.
-    pub user: i64,
+    pub user: UserId,
 }
 
 /// Why there can be no session with a peer. Such peers stay listed, and traffic for them is refused.
@@ -166,7 +196,7 @@ impl Netmap {
         let mut addresses = match self.peer_by_name(&wanted) {
             Some(peer) => peer.addresses.clone(),
             None if self.own.fqdn().eq_ignore_ascii_case(&wanted) => self.own.addresses.clone(),
-            None => self.records.get(&wanted).into_iter().flatten().copied().collect(),
+            None => self.dns.records.get(&wanted).into_iter().flatten().copied().collect(),
         };
         addresses.sort_by_key(IpAddr::is_ipv6);
         addresses

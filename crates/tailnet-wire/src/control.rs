@@ -3,6 +3,7 @@
 //! Names and meanings are those of the Go package `tailcfg`. Only members that something of ours reads or writes are
 //! declared; others are skipped on input.
 
+mod delta;
 mod derp;
 mod dns;
 mod filter;
@@ -11,6 +12,8 @@ mod map;
 mod node;
 mod ping;
 mod register;
+mod services;
+mod set_dns;
 mod user;
 
 use std::collections::BTreeMap;
@@ -19,10 +22,12 @@ pub use derp::{DerpHomeParams, DerpMap, DerpNode, DerpRegion};
 pub use dns::{DnsConfig, DnsRecord, Resolver};
 pub use filter::{CapGrant, FilterRule, NetPortRange, PortRange};
 pub use hostinfo::{Hostinfo, NetInfo, PeerService};
-pub use map::{ClientVersion, Debug, MapRequest, MapResponse};
+pub use map::{ClientVersion, Debug, DisplayMessage, MapRequest, MapResponse};
 pub use node::{Node, PeerChange};
 pub use ping::{PingRequest, PingResponse};
 pub use register::{EarlyNoise, RegisterAuth, RegisterRequest, RegisterResponse, ServerKeys};
+pub use services::{C2nVipServices, SERVICE_HOST, VipService};
+pub use set_dns::SetDnsRequest;
 pub use user::{Login, User, UserProfile};
 
 /// A client's capability version: a number that grows with every change of the protocol a client understands.

@@ -39,7 +39,9 @@ impl Cache {
     pub(crate) fn netmap(&self, own: &NodeKey) -> Option<Netmap> {
         let bytes = fs::read(self.folder.join(NETMAP)).ok()?;
         let mut store = NetmapStore::default();
-        store.apply(serde_json::from_slice(&bytes).ok()?).ok()?;
+        store
+            .apply(serde_json::from_slice(&bytes).ok()?, SystemTime::now())
+            .ok()?;
         store
             .netmap()
             .filter(|map| map.own.key == *own && map.own.machine_authorized && !map.own.is_expired(SystemTime::now()))

@@ -28,8 +28,9 @@ pub(crate) use backoff::Backoff;
 pub(crate) use client::{Client, Progress};
 pub use dial::{AuthoritiesError, read_authorities};
 pub(crate) use dial::{Dialer, authorities};
+pub(crate) use error::ControlError;
 pub(crate) use server::Server;
-pub(crate) use session::Session;
+pub(crate) use session::{Requester, Session};
 
 /// The capability version that this node claims: the documents of the proxy contract need 109, Headscale 113; 120 invites relay messages
 /// that this node does not speak.

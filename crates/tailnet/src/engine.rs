@@ -164,7 +164,8 @@ impl Engine {
 
     /// Uses the offloads that control allows this node.
     fn apply_offloads(&self, netmap: &Netmap) {
-        let offloads = self.allowed_offloads.obeying(&netmap.own.capabilities);
+        let attributes: Vec<String> = netmap.own.capabilities.keys().cloned().collect();
+        let offloads = self.allowed_offloads.obeying(&attributes);
         if offloads != self.offloads.get() {
             tracing::info!(?offloads, "control changed the offloads of this node");
             self.offloads.set(offloads);
@@ -179,7 +180,7 @@ impl Engine {
         };
         self.apply_offloads(&netmap);
         let (now, policy) = (SystemTime::now(), self.policy());
-        let offers = self.prefs.borrow_and_update().advertise_routes.clone();
+        let offers = self.prefs.borrow_and_update().offers(&netmap);
         self.applied.peers = usable_peers(&netmap, policy, now);
         self.applied.filter = self.applied.filter.with_plan(netmap.filter_plan(policy, &offers, now));
         self.netcheck.update(&netmap.relays);
@@ -194,7 +195,9 @@ impl Engine {
     }
 
     async fn apply_interface(&mut self, netmap: &Netmap) -> Result<(), crate::interface::InterfaceError> {
-        self.interface.set_addresses(&netmap.own.addresses).await?;
+        let mut addresses = netmap.own.addresses.clone();
+        addresses.extend(self.prefs.borrow().service_addresses(netmap));
+        self.interface.set_addresses(&addresses).await?;
         if self.install_routes {
             let nets = self.applied.peers.iter().flat_map(|(_, nets)| nets.iter().copied());
             let own: Vec<IpNet> = netmap.own.addresses.iter().copied().map(IpNet::from).collect();
@@ -214,7 +217,7 @@ impl Engine {
             ..PeerConfig::new(peer.key)
         });
         self.plane.apply(Snapshot {
-            own: netmap.own_nets(&self.prefs.borrow().advertise_routes),
+            own: netmap.own_nets(&self.prefs.borrow().offers(netmap)),
             peers: peers.collect(),
             filter: Some(Arc::new(self.applied.filter.clone())),
         });

@@ -20,5 +20,5 @@ mod waker;
 
 pub use node::{
     LoginState, Node, NodeConfig, NodeError, NodeErrorKind, NodeMeter, NodePrefs, NodeSnapshot, NodeStatus,
-    PeerSnapshot, TunConfig,
+    PeerSnapshot, PublishError, ServicePort, ServicePortError, ServiceProtocol, TunConfig,
 };

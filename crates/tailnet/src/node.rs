@@ -2,6 +2,8 @@
 
 mod config;
 mod prefs;
+mod publish;
+mod services;
 mod snapshot;
 mod status;
 
@@ -21,11 +23,13 @@ use ts_keys::ExportableKey;
 
 pub use config::{NodeConfig, TunConfig};
 pub use prefs::NodePrefs;
+pub use publish::PublishError;
+pub use services::{ServicePort, ServicePortError, ServiceProtocol};
 pub use snapshot::{NodeMeter, NodeSnapshot, PeerSnapshot};
 pub use status::{LoginState, NodeError, NodeErrorKind, NodeStatus};
 
 use crate::cache::Cache;
-use crate::control::{Client, ClientConfig, Dialer, NodeFacts, Progress, Server, Session, authorities};
+use crate::control::{Client, ClientConfig, Dialer, NodeFacts, Progress, Requester, Server, Session, authorities};
 use crate::dataplane::{DataPlane, DataPlaneConfig};
 use crate::disco::DiscoBox;
 use crate::engine::{Applied, Engine};
@@ -45,6 +49,9 @@ pub struct Node {
     status: watch::Receiver<NodeStatus>,
     prefs: watch::Sender<NodePrefs>,
     meter: NodeMeter,
+    /// The open session with control.
+    session: watch::Receiver<Option<Requester>>,
+    key: wire::NodeKey,
     port: u16,
     client: JoinHandle<()>,
     engine: Option<JoinHandle<()>>,
@@ -71,7 +78,10 @@ impl Node {
             hostname: config.hostname.clone(),
             accept_routes: config.accept_routes,
             advertise_routes: config.advertise_routes.iter().map(IpNet::trunc).collect(),
+            advertise_services: config.advertise_services.clone(),
         });
+        let (session_sender, session) = watch::channel(None);
+        let key = identity.node.public.into();
         let dialer = Dialer::new(&config.extra_ca);
         let cache = config.cache.as_ref().map(Cache::new);
         let recalled = recall(cache.as_ref(), &dialer, &server, &identity).await;
@@ -110,6 +120,7 @@ impl Node {
             facts,
             prefs: prefs_receiver,
             status: status_sender,
+            session: session_sender,
             progress: Progress::default(),
         };
         let (stop, stopped) = oneshot::channel();
@@ -119,6 +130,8 @@ impl Node {
             status,
             prefs,
             meter,
+            session,
+            key,
             port,
             client: tokio::spawn(client.run()),
             engine: Some(engine),

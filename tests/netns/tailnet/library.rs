@@ -80,6 +80,7 @@ fn changed_host_name_and_routes_take_effect_while_the_node_runs() {
             hostname: "renamed".into(),
             accept_routes: true,
             advertise_routes: ["10.66.0.0/24".parse().unwrap()].into(),
+            ..NodePrefs::default()
         };
         node.set_prefs(prefs.clone());
         until_route(&machine, "10.77.0.0", true).await;

@@ -218,6 +218,6 @@ pub(super) fn prefs(settings: &Settings, login: &Login) -> NodePrefs {
     NodePrefs {
         hostname: hostname.unwrap_or_else(|| DEFAULT_HOSTNAME.to_owned()),
         accept_routes: login.accept_routes,
-        advertise_routes: BTreeSet::default(),
+        ..NodePrefs::default()
     }
 }

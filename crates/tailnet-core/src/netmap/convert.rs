@@ -1,6 +1,6 @@
 //! From wire types to domain types.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use isthmus_tailnet_wire::control as wire;
 use isthmus_tailnet_wire::time::GoTime;
 
-use super::{Obstacle, OwnNode, Peer, RegionId};
+use super::{Capabilities, Obstacle, OwnNode, Peer, RegionId, User};
 use crate::addresses::{AddressRange, AddressSet};
 use crate::filter::{Destination, PortRange, Rule};
 use crate::key::{DiscoKey, NodeKey};
@@ -17,10 +17,7 @@ impl From<wire::Node> for OwnNode {
     fn from(node: wire::Node) -> Self {
         let mut addresses = single_addresses(&node.addresses);
         addresses.sort_by_key(IpAddr::is_ipv6);
-        let mut capabilities: Vec<String> = node.capabilities;
-        capabilities.extend(node.cap_map.into_keys());
-        capabilities.sort_unstable();
-        capabilities.dedup();
+        let services = services(&node.cap_map);
         Self {
             stable_id: node.stable_id,
             name: node.name,
@@ -36,7 +33,8 @@ impl From<wire::Node> for OwnNode {
             expired: node.expired,
             machine_authorized: node.machine_authorized,
             tags: node.tags,
-            capabilities,
+            capabilities: capabilities(node.capabilities, node.cap_map),
+            services,
             user: node.user,
         }
     }
@@ -46,7 +44,11 @@ impl From<wire::Node> for Peer {
     fn from(node: wire::Node) -> Self {
         let obstacle = obstacle(&node);
         let addresses = single_addresses(&node.addresses);
-        let allowed = node.allowed_ips.unwrap_or(node.addresses).0;
+        let allowed = match node.allowed_ips {
+            // A node without a signed key routes nothing, whatever else is said of it.
+            Some(allowed) if !node.unsigned_peer_api_only => allowed.0,
+            Some(_) | None => node.addresses.0,
+        };
         Self {
             id: node.id,
             stable_id: node.stable_id,
@@ -58,6 +60,10 @@ impl From<wire::Node> for Peer {
             endpoints: node.endpoints.0,
             home: home(node.home_derp, &node.legacy_derp),
             online: node.online,
+            last_seen: node.last_seen.and_then(system_time),
+            os: node.hostinfo.os,
+            version: node.cap,
+            capabilities: capabilities(node.capabilities, node.cap_map),
             tags: node.tags,
             key_expires: system_time(node.key_expiry),
             jailed: node.is_jailed,
@@ -74,30 +80,56 @@ pub(super) fn home(region: i64, legacy: &str) -> Option<RegionId> {
     region.or_else(legacy).filter(|region| *region != 0)
 }
 
-/// The records that name addresses. Those of other types, and values that are no address, are left out.
-pub(super) fn records(records: &[wire::DnsRecord]) -> BTreeMap<String, BTreeSet<IpAddr>> {
-    let mut map = BTreeMap::<_, BTreeSet<_>>::new();
-    for record in records
-        .iter()
-        .filter(|record| matches!(&*record.kind, "" | "A" | "AAAA"))
-    {
-        if let Ok(address) = record.value.parse() {
-            let name = record.name.trim_end_matches('.').to_ascii_lowercase();
-            map.entry(name).or_default().insert(address);
+/// Capabilities of both forms.
+pub(super) fn capabilities(names: Vec<String>, map: wire::CapMap) -> Capabilities {
+    let bare = names.into_iter().map(|name| (name, Vec::new()));
+    let full = map.into_iter().map(|(name, arguments)| {
+        let arguments = arguments.unwrap_or_default();
+        (name, arguments.iter().map(ToString::to_string).collect())
+    });
+    bare.chain(full).collect()
+}
+
+/// The Services that a node is to host.
+fn services(capabilities: &wire::CapMap) -> BTreeMap<String, Vec<IpAddr>> {
+    let arguments = capabilities.get(wire::SERVICE_HOST).and_then(Option::as_ref);
+    let members = arguments
+        .into_iter()
+        .flatten()
+        .filter_map(|argument| argument.as_object());
+    let services = members.flatten().map(|(name, addresses)| {
+        let texts = addresses
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|text| text.as_str());
+        let mut addresses: Vec<IpAddr> = texts.filter_map(|text| text.parse().ok()).collect();
+        addresses.sort_by_key(IpAddr::is_ipv6);
+        (name.clone(), addresses)
+    });
+    services.collect()
+}
+
+impl From<wire::UserProfile> for User {
+    fn from(profile: wire::UserProfile) -> Self {
+        Self {
+            login: profile.login_name,
+            name: profile.display_name,
+            picture: profile.profile_pic_url,
         }
     }
-    map
 }
 
 /// What control says against a session with the peer.
 fn obstacle(node: &wire::Node) -> Option<Obstacle> {
     let masquerade = node.self_v4_masquerade.is_some() || node.self_v6_masquerade.is_some();
     [
-        (node.key.is_zero(), Obstacle::NoKey),
         (node.expired, Obstacle::Expired),
         (node.unsigned_peer_api_only, Obstacle::Unsigned),
         (masquerade, Obstacle::Masquerade),
         (node.is_wireguard_only, Obstacle::WireGuardOnly),
+        // The last, because a patch may bring a key and nothing of the others.
+        (node.key.is_zero(), Obstacle::NoKey),
     ]
     .into_iter()
     .find_map(|(applies, obstacle)| applies.then_some(obstacle))

@@ -8,7 +8,7 @@ use isthmus_tailnet_wire::control as wire;
 use isthmus_tailnet_wire::keys;
 use isthmus_tailnet_wire::time::GoTime;
 
-use super::{Netmap, Obstacle, OwnNode, Peer};
+use super::{Capabilities, Netmap, Obstacle, OwnNode, Peer, User, UserId};
 use crate::addresses::AddressRange;
 use crate::filter::{Destination, Rule};
 
@@ -19,27 +19,12 @@ impl Netmap {
             node: Some(own_node(&self.own)),
             peers: self.peers.values().map(|peer| peer_node(peer)).collect(),
             packet_filter: Some(self.rules.iter().map(filter_rule).collect()),
-            dns_config: Some(wire::DnsConfig {
-                cert_domains: self.cert_domains.clone(),
-                extra_records: self.dns_records(),
-                ..wire::DnsConfig::default()
-            }),
+            dns_config: Some(wire::DnsConfig::from(&*self.dns)),
+            user_profiles: self.users.iter().map(|(id, user)| profile(*id, user)).collect(),
             domain: self.domain.clone(),
             health: Some(self.health.clone()),
             ..wire::MapResponse::default()
         }
-    }
-
-    fn dns_records(&self) -> Vec<wire::DnsRecord> {
-        let pairs = self.records.iter();
-        let pairs = pairs.flat_map(|(name, addresses)| addresses.iter().map(move |address| (name, address)));
-        pairs
-            .map(|(name, address)| wire::DnsRecord {
-                name: name.clone(),
-                value: address.to_string(),
-                ..wire::DnsRecord::default()
-            })
-            .collect()
     }
 }
 
@@ -54,9 +39,31 @@ fn own_node(own: &OwnNode) -> wire::Node {
         expired: own.expired,
         machine_authorized: own.machine_authorized,
         tags: own.tags.clone(),
-        capabilities: own.capabilities.clone(),
+        cap_map: cap_map(&own.capabilities),
         user: own.user,
         ..wire::Node::default()
+    }
+}
+
+fn cap_map(capabilities: &Capabilities) -> wire::CapMap {
+    let arguments = |texts: &[String]| {
+        texts
+            .iter()
+            .filter_map(|text| serde_json::from_str(text).ok())
+            .collect()
+    };
+    let pairs = capabilities.iter();
+    pairs
+        .map(|(name, texts)| (name.clone(), Some(arguments(texts))))
+        .collect()
+}
+
+fn profile(id: UserId, user: &User) -> wire::UserProfile {
+    wire::UserProfile {
+        id,
+        login_name: user.login.clone(),
+        display_name: user.name.clone(),
+        profile_pic_url: user.picture.clone(),
     }
 }
 
@@ -75,6 +82,13 @@ fn peer_node(peer: &Peer) -> wire::Node {
         allowed_ips: Some(peer.allowed.iter().copied().collect()),
         endpoints: peer.endpoints.iter().copied().collect(),
         online: peer.online,
+        last_seen: peer.last_seen.map(GoTime::from),
+        hostinfo: wire::Hostinfo {
+            os: peer.os.clone(),
+            ..wire::Hostinfo::default()
+        },
+        cap: peer.version,
+        cap_map: cap_map(&peer.capabilities),
         tags: peer.tags.clone(),
         key_expiry: go_time(peer.key_expires),
         is_jailed: peer.jailed,
@@ -124,7 +138,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::NetmapStore;
-    use super::super::tests::{map, peer};
+    use super::super::tests::{map, now, peer};
 
     #[test]
     fn map_is_the_same_after_it_was_kept_as_a_message() {
@@ -136,7 +150,13 @@ mod tests {
         odd[3]["IsWireGuardOnly"] = json!(true);
         odd[4]["AllowedIPs"] = json!(["100.64.0.8/32", "10.0.0.0/8", "fd00::/64"]);
         odd[4]["DiscoKey"] = json!(null);
+        odd[0]["User"] = json!(7);
+        odd[0]["CapMap"] = json!({"bare": null, "with/arguments": [{"a": 1}, "b"]});
+        odd[0]["LastSeen"] = json!("2026-11-22T10:00:00Z");
+        odd[0]["Hostinfo"] = json!({"OS": "linux"});
+        odd[0]["Cap"] = json!(130);
         let more = json!({
+            "UserProfiles": [{"ID": 7, "LoginName": "a@example.com", "DisplayName": "A"}],
             "PeersChanged": odd, "Health": ["all is not well"],
             "PacketFilters": {
                 "one": [{"SrcIPs": ["*"], "DstPorts": [{"IP": "*", "Ports": {"First": 0, "Last": 65535}}], "IPProto": [6, 132]}],
@@ -147,7 +167,7 @@ mod tests {
         let map = map(&[more]);
         let text = serde_json::to_string(&map.to_message()).unwrap();
         let mut store = NetmapStore::default();
-        store.apply(serde_json::from_str(&text).unwrap()).unwrap();
+        store.apply(serde_json::from_str(&text).unwrap(), now()).unwrap();
         assert_eq!(store.netmap().unwrap(), map);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::dns::plain;
 use super::{Netmap, RoutePolicy};
 
 /// The range in which networks with overlapping IPv4 addresses appear, each under the number of its site: after these
@@ -55,10 +56,6 @@ impl Netmap {
         let prefix = VIA.iter().fold(0_u128, |bits, group| bits << 16 | u128::from(*group));
         Some((prefix << 64 | u128::from(site) << 32 | u128::from(u32::from(address))).into())
     }
-}
-
-fn plain(name: &str) -> String {
-    name.trim_end_matches('.').to_ascii_lowercase()
 }
 
 #[cfg(test)]

@@ -1,21 +1,26 @@
 //! Applies the messages of a map stream to the map.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use isthmus_tailnet_wire::control as wire;
 
-use super::{Netmap, Obstacle, OwnNode, Peer, PeerId, Region, RegionId, convert, relays};
+use super::{Dns, Netmap, Obstacle, OwnNode, Peer, PeerId, Region, RegionId, User, UserId, convert, relays};
 use crate::filter::Rule;
 
 /// The name of the only part of a filter that comes in its old form.
 const BASE_PART: &str = "base";
 
-/// The name that stands for all parts of a filter.
-const ALL_PARTS: &str = "*";
+/// The name that stands for all parts of a filter, and for all warnings.
+const ALL: &str = "*";
 
-/// Collects what a map stream has said so far. A new stream begins with full state, so the store outlives its streams.
+/// Collects what one map stream has said so far.
+///
+/// The first message of a stream is complete; of the later ones each names what changed. Absent means unchanged, and so does `null`
+/// (except within lists of named parts, where it removes the part); an empty list of filter rules blocks everything, an empty list of
+/// warnings clears them, while an empty list of peers says nothing. Lists and order of changes are those of the Go client
+/// (`control/controlclient`).
 #[derive(Debug, Default)]
 pub struct NetmapStore {
     own: Option<OwnNode>,
@@ -23,10 +28,20 @@ pub struct NetmapStore {
     peers: BTreeMap<PeerId, Arc<Peer>>,
     filters: BTreeMap<String, Vec<Rule>>,
     rules: Arc<Vec<Rule>>,
-    cert_domains: Vec<String>,
-    records: Arc<BTreeMap<String, BTreeSet<IpAddr>>>,
+    dns: Arc<Dns>,
+    users: BTreeMap<UserId, Arc<User>>,
     health: Vec<String>,
+    messages: BTreeMap<String, wire::DisplayMessage>,
     relays: Arc<BTreeMap<RegionId, Region>>,
+}
+
+/// What a message says about single peers, in the order in which it is applied.
+struct PeerChanges {
+    removed: Vec<PeerId>,
+    changed: Vec<wire::Node>,
+    seen: BTreeMap<PeerId, bool>,
+    online: BTreeMap<PeerId, bool>,
+    patches: Vec<wire::PeerChange>,
 }
 
 /// What came of a message.
@@ -47,11 +62,11 @@ pub enum NetmapError {
 }
 
 impl NetmapStore {
-    /// Applies one message.
+    /// Applies one message that came in at `now`.
     ///
     /// # Errors
     /// [`NetmapError::NoOwnNode`] when the map would have no own node.
-    pub fn apply(&mut self, message: wire::MapResponse) -> Result<MapChange, NetmapError> {
+    pub fn apply(&mut self, message: wire::MapResponse, now: SystemTime) -> Result<MapChange, NetmapError> {
         if message.keep_alive {
             return Ok(MapChange::Nothing);
         }
@@ -61,27 +76,36 @@ impl NetmapStore {
         if self.own.is_none() {
             return Err(NetmapError::NoOwnNode);
         }
-        self.apply_peers(message.peers, message.peers_changed, &message.peers_removed);
-        for patch in message.peers_changed_patch {
-            self.patch(patch);
+        if message.peers.is_empty() {
+            self.change_peers(
+                PeerChanges {
+                    removed: message.peers_removed,
+                    changed: message.peers_changed,
+                    seen: message.peer_seen_change,
+                    online: message.online_change,
+                    patches: message.peers_changed_patch,
+                },
+                now,
+            );
+        } else {
+            let peers = message.peers.into_iter();
+            self.peers = peers.map(|node| (node.id, Arc::new(Peer::from(node)))).collect();
         }
-        for (id, online) in message.online_change {
-            self.change(id, |peer| peer.online = Some(online));
+        for profile in message.user_profiles {
+            self.users.insert(profile.id, Arc::new(User::from(profile)));
         }
         self.apply_filters(message.packet_filter, message.packet_filters);
         if !message.domain.is_empty() {
             self.domain = message.domain;
         }
         if let Some(dns) = message.dns_config {
-            self.records = Arc::new(convert::records(&dns.extra_records));
-            self.cert_domains = dns.cert_domains;
+            self.dns = Arc::new(Dns::from(dns));
         }
-        if let Some(map) = message.derp_map {
+        // A map without regions changes only how they are scored, which this node does by itself.
+        if let Some(map) = message.derp_map.filter(|map| !map.regions.is_empty()) {
             self.relays = Arc::new(relays::regions(map));
         }
-        if let Some(health) = message.health {
-            self.health = health;
-        }
+        self.apply_warnings(message.health, message.display_messages);
         Ok(MapChange::Changed)
     }
 
@@ -92,32 +116,50 @@ impl NetmapStore {
 
     /// The map as it is now; nothing before the first message.
     pub fn netmap(&self) -> Option<Netmap> {
+        let messages = self.messages.values().map(|message| match &*message.title {
+            "" => message.text.clone(),
+            title => format!("{title}: {}", message.text),
+        });
         Some(Netmap {
             own: self.own.clone()?,
             domain: self.domain.clone(),
             peers: self.peers.clone(),
             rules: Arc::clone(&self.rules),
-            cert_domains: self.cert_domains.clone(),
-            records: Arc::clone(&self.records),
-            health: self.health.clone(),
+            dns: Arc::clone(&self.dns),
+            users: self.users_of_nodes(),
+            health: self.health.iter().cloned().chain(messages).collect(),
             relays: Arc::clone(&self.relays),
         })
     }
 
-    /// Forgets the peers, at the start of a stream: the first message lists all peers, and one that lists none means that there are none.
+    /// Forgets everything, at the start of a stream: its first message is complete, and what it does not say is not so.
     pub fn start_stream(&mut self) {
-        self.peers.clear();
+        *self = Self::default();
     }
 
-    fn apply_peers(&mut self, all: Vec<wire::Node>, changed: Vec<wire::Node>, removed: &[PeerId]) {
-        if !all.is_empty() {
-            self.peers.clear();
+    /// Control never takes a user back, so those are left out whose nodes are gone.
+    fn users_of_nodes(&self) -> BTreeMap<UserId, Arc<User>> {
+        let own = self.own.iter().map(|own| own.user);
+        let ids: BTreeSet<UserId> = own.chain(self.peers.values().map(|peer| peer.user)).collect();
+        let known = |id: UserId| Some((id, Arc::clone(self.users.get(&id)?)));
+        ids.into_iter().filter_map(known).collect()
+    }
+
+    fn change_peers(&mut self, changes: PeerChanges, now: SystemTime) {
+        for id in changes.removed {
+            self.peers.remove(&id);
         }
-        for node in all.into_iter().chain(changed) {
+        for node in changes.changed {
             self.peers.insert(node.id, Arc::new(Peer::from(node)));
         }
-        for id in removed {
-            self.peers.remove(id);
+        for (id, seen) in changes.seen {
+            self.change(id, |peer| peer.last_seen = seen.then_some(now));
+        }
+        for (id, online) in changes.online {
+            self.change(id, |peer| peer.online = Some(online));
+        }
+        for patch in changes.patches {
+            self.patch(patch);
         }
     }
 
@@ -125,7 +167,19 @@ impl NetmapStore {
         self.change(patch.node_id, |peer| {
             if let Some(key) = patch.key {
                 peer.key = convert::node_key(&key);
-                peer.obstacle = peer.obstacle.filter(|obstacle| *obstacle != Obstacle::Expired);
+                peer.obstacle = match peer.obstacle {
+                    Some(Obstacle::NoKey) | None => key.is_zero().then_some(Obstacle::NoKey),
+                    other => other,
+                };
+            }
+            if patch.cap != 0 {
+                peer.version = patch.cap;
+            }
+            if let Some(capabilities) = patch.cap_map {
+                peer.capabilities = convert::capabilities(Vec::new(), capabilities);
+            }
+            if let Some(seen) = patch.last_seen {
+                peer.last_seen = convert::system_time(seen);
             }
             if let Some(key) = patch.disco_key {
                 peer.disco = convert::disco_key(&key);
@@ -159,8 +213,8 @@ impl NetmapStore {
             self.filters = BTreeMap::from([(BASE_PART.to_owned(), compile(&rules))]);
         }
         let mut parts = parts.unwrap_or_default();
-        if parts.get(ALL_PARTS).is_some_and(Option::is_none) {
-            parts.remove(ALL_PARTS);
+        if parts.get(ALL).is_some_and(Option::is_none) {
+            parts.remove(ALL);
             self.filters.clear();
         }
         for (name, rules) in parts {
@@ -170,6 +224,25 @@ impl NetmapStore {
             };
         }
         self.rules = Arc::new(self.filters.values().flatten().cloned().collect());
+    }
+
+    fn apply_warnings(
+        &mut self,
+        health: Option<Vec<String>>,
+        messages: BTreeMap<String, Option<wire::DisplayMessage>>,
+    ) {
+        if let Some(health) = health {
+            self.health = health;
+        }
+        if messages.get(ALL).is_some_and(Option::is_none) {
+            self.messages.clear();
+        }
+        for (id, message) in messages.into_iter().filter(|(id, _)| id != ALL) {
+            match message {
+                Some(message) => self.messages.insert(id, message),
+                None => self.messages.remove(&id),
+            };
+        }
     }
 }
 

@@ -1,3 +1,6 @@
+mod deltas;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use isthmus_tailnet_wire::control::MapResponse;
@@ -39,7 +42,7 @@ fn first() -> Value {
 fn store(more: &[Value]) -> NetmapStore {
     let mut store = NetmapStore::default();
     for value in std::iter::once(&first()).chain(more) {
-        store.apply(message(value.clone())).expect("applies");
+        store.apply(message(value.clone()), now()).expect("applies");
     }
     store
 }
@@ -48,13 +51,13 @@ pub(super) fn map(more: &[Value]) -> Netmap {
     store(more).netmap().expect("complete")
 }
 
-fn now() -> SystemTime {
+pub(super) fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_hours(500_000)
 }
 
 #[test]
 fn first_message_without_own_node_is_refused() {
-    let result = NetmapStore::default().apply(message(json!({"Peers": [peer(2)]})));
+    let result = NetmapStore::default().apply(message(json!({"Peers": [peer(2)]})), now());
     assert_eq!(result, Err(NetmapError::NoOwnNode));
 }
 
@@ -63,7 +66,7 @@ fn own_addresses_are_listed_with_ipv4_first() {
     let map = map(&[]);
     assert_eq!(map.own.addresses[0].to_string(), "100.64.0.1");
     assert_eq!(map.own.fqdn(), "me.tail.internal");
-    assert_eq!(map.own.capabilities, ["https"]);
+    assert!(map.own.capabilities.contains_key("https"));
 }
 
 #[test]
@@ -84,6 +87,115 @@ fn full_list_replaces_peers_and_deltas_change_them() {
     );
     let delta = json!({"PeersChanged": [peer(5)], "PeersRemoved": [2]});
     assert_eq!(map(&[delta]).peers.keys().copied().collect::<Vec<_>>(), [3, 5]);
+}
+
+#[test]
+fn changes_of_peers_are_applied_in_the_order_of_the_go_client() {
+    let changes = json!({
+        "PeersRemoved": [2], "PeersChanged": [peer(2)], "PeerSeenChange": {"2": true, "3": false, "99": true},
+        "OnlineChange": {"2": false, "3": false, "99": true},
+        "PeersChangedPatch": [{"NodeID": 3, "Online": true, "LastSeen": "2026-11-22T10:00:00Z"}]});
+    let map = map(&[changes]);
+    assert_eq!(
+        map.peers.keys().copied().collect::<Vec<_>>(),
+        [2, 3],
+        "a removed peer may come back in one message"
+    );
+    assert_eq!(
+        (map.peers[&2].online, map.peers[&2].last_seen),
+        (Some(false), Some(now()))
+    );
+    assert_eq!(map.peers[&3].online, Some(true), "patches are the last");
+    assert_ne!(map.peers[&3].last_seen, None);
+}
+
+#[test]
+fn full_list_makes_all_other_changes_of_peers_moot() {
+    let map = map(&[
+        json!({"Peers": [peer(2)], "PeersChanged": [peer(5)], "PeersRemoved": [2], "OnlineChange": {"2": false}}),
+    ]);
+    assert_eq!(map.peers.keys().copied().collect::<Vec<_>>(), [2]);
+    assert_eq!(map.peers[&2].online, Some(true));
+}
+
+#[test]
+fn peer_without_key_is_usable_once_a_patch_brings_one() {
+    let mut bare = peer(2);
+    bare["Key"] = json!(null);
+    let none = json!({"PeersChanged": [bare]});
+    assert_eq!(
+        map(std::slice::from_ref(&none)).peers[&2].obstacle,
+        Some(Obstacle::NoKey)
+    );
+    let given =
+        json!({"PeersChangedPatch": [{"NodeID": 2, "Key": key(9), "Cap": 130, "CapMap": {"a": [1]}, "DERPRegion": 4}]});
+    let changed = &map(&[none, given]).peers[&2];
+    assert_eq!((changed.obstacle, changed.version, changed.home), (None, 130, Some(4)));
+    assert_eq!(changed.capabilities["a"], ["1"]);
+}
+
+#[test]
+fn warnings_are_changed_by_id_and_cleared_as_a_whole() {
+    let told = json!({"DisplayMessages": {"a": {"Title": "One", "Text": "first"}, "b": {"Text": "second"}}, "Health": ["old"]});
+    let health = |more: Value| map(&[told.clone(), more]).health;
+    assert_eq!(health(json!({})), ["old", "One: first", "second"]);
+    assert_eq!(health(json!({"DisplayMessages": {}, "Health": null})).len(), 3);
+    assert_eq!(
+        health(json!({"DisplayMessages": {"a": null}, "Health": []})),
+        ["second"]
+    );
+    assert_eq!(
+        health(json!({"DisplayMessages": {"*": null, "c": {"Text": "third"}}})),
+        ["old", "third"]
+    );
+}
+
+#[test]
+fn services_to_host_are_read_from_the_capability_for_it() {
+    let mut own = first()["Node"].clone();
+    own["CapMap"] =
+        json!({"service-host": [{"svc:web": ["fd7a:115c:a1e0::5", "100.64.0.5", "odd"], "svc:odd": "text"}]});
+    let services = map(&[json!({"Node": own})]).own.services;
+    assert_eq!(
+        services["svc:web"],
+        [
+            "100.64.0.5".parse::<IpAddr>().unwrap(),
+            "fd7a:115c:a1e0::5".parse().unwrap()
+        ]
+    );
+    assert!(services["svc:odd"].is_empty());
+}
+
+#[test]
+fn users_of_nodes_are_kept_and_renamed() {
+    let mut node = peer(2);
+    node["User"] = json!(7);
+    let told = json!({"PeersChanged": [node], "UserProfiles": [{"ID": 7, "LoginName": "a@example.com"}, {"ID": 8, "LoginName": "b@example.com"}]});
+    let users = |more: Value| map(&[told.clone(), more]).users;
+    assert_eq!(
+        users(json!({})).keys().copied().collect::<Vec<_>>(),
+        [7],
+        "nobody's node is in the map of 8"
+    );
+    assert_eq!(
+        users(json!({"UserProfiles": [{"ID": 7, "LoginName": "c@example.com"}]}))[&7].login,
+        "c@example.com"
+    );
+    assert!(users(json!({"PeersRemoved": [2]})).is_empty());
+}
+
+#[test]
+fn new_stream_starts_from_nothing() {
+    let mut store = store(&[json!({"Health": ["old"], "DNSConfig": {"CertDomains": ["a"]}})]);
+    store.start_stream();
+    assert_eq!(
+        store.apply(message(json!({"Peers": [peer(4)]})), now()),
+        Err(NetmapError::NoOwnNode)
+    );
+    store.start_stream();
+    store.apply(message(json!({"Node": first()["Node"]})), now()).unwrap();
+    let map = store.netmap().unwrap();
+    assert!(map.peers.is_empty() && map.rules.is_empty() && map.health.is_empty() && map.dns.cert_domains.is_empty());
 }
 
 #[test]

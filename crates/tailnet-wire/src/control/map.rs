@@ -69,13 +69,13 @@ wire_struct! {
         omit "DERPMap" => derp_map: Option<DerpMap>,
         /// All peers, ordered by id. Absent and empty both mean that this message does not replace the list.
         omit "Peers" => peers: Vec<Node>,
-        /// Peers that are new or changed as a whole.
+        /// Peers that are new or changed as a whole, applied after the removals.
         omit "PeersChanged" => peers_changed: Vec<Node>,
         /// Peers that are gone.
         omit "PeersRemoved" => peers_removed: Vec<NodeId>,
-        /// Peers changed in part, applied after the two above.
+        /// Peers changed in part, applied after all other changes of peers.
         omit "PeersChangedPatch" => peers_changed_patch: Vec<PeerChange>,
-        /// Peers whose last-seen time is now (`true`) or unknown (`false`).
+        /// Peers whose last-seen time is now (`true`) or not told any more (`false`); applied before `OnlineChange`.
         omit "PeerSeenChange" => peer_seen_change: BTreeMap<NodeId, bool>,
         /// Peers that came online or went offline.
         omit "OnlineChange" => online_change: BTreeMap<NodeId, bool>,
@@ -94,12 +94,29 @@ wire_struct! {
         omit "UserProfiles" => user_profiles: Vec<UserProfile>,
         /// Warnings to show. Empty clears them; absent means unchanged.
         omit "Health" => health: Option<Vec<String>>,
+        /// Warnings by id, for clients from capability version 117 on, in place of `Health`. `null` for an id removes that
+        /// warning, `null` for the id `*` removes all before the others are taken.
+        omit "DisplayMessages" => display_messages: BTreeMap<String, Option<DisplayMessage>>,
         /// The server's clock.
         omit "ControlTime" => control_time: Option<GoTime>,
         /// Settings for debugging.
         omit "Debug" => debug: Option<Debug>,
         /// About newer versions of the client.
         omit "ClientVersion" => client_version: Option<ClientVersion>,
+    }
+}
+
+wire_struct! {
+    /// A warning of the server to the user of a node.
+    pub struct DisplayMessage {
+        /// One line.
+        always "Title" => title: String,
+        /// Sentences.
+        always "Text" => text: String,
+        /// `high`, `medium` or `low`.
+        omit "Severity" => severity: String,
+        /// Whether it is about a node that cannot connect.
+        omit "ImpactsConnectivity" => impacts_connectivity: bool,
     }
 }
 

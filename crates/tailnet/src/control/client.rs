@@ -46,6 +46,8 @@ pub(crate) struct Client {
     pub(crate) facts: watch::Receiver<NodeFacts>,
     pub(crate) prefs: watch::Receiver<NodePrefs>,
     pub(crate) status: watch::Sender<NodeStatus>,
+    /// The session that is open now, for requests of the node's owner.
+    pub(crate) session: watch::Sender<Option<Requester>>,
     pub(crate) progress: Progress,
 }
 
@@ -74,7 +76,9 @@ impl Client {
     /// Runs until the task is aborted, or the node has to be started again.
     pub(crate) async fn run(mut self) {
         loop {
-            let wait = match self.session().await {
+            let ended = self.session().await;
+            self.session.send_replace(None);
+            let wait = match ended {
                 Ok(Ended::KeyRenewed) => return self.set_login(LoginState::RestartNeeded),
                 Ok(Ended::Expired) => self.progress.backoff.after_failure(rand::random(), None),
                 Ok(Ended::Refused) => REFUSED_WAIT.mul_f64(0.5 + rand::random::<f64>()),
@@ -193,8 +197,14 @@ impl Client {
         let request = self.map_request(&facts);
         let body = requester.stream("follow the network map", MAP_PATH, &request).await?;
         let mut stream = MapStream::new(body);
+        self.session.send_replace(Some(requester.clone()));
         let _updates = Updates::start(requester.clone(), request, self.told());
-        let mut pings = Pings::start(self.dialer.clone(), self.server.clone(), requester.clone());
+        let mut pings = Pings::start(
+            self.dialer.clone(),
+            self.server.clone(),
+            requester.clone(),
+            self.prefs.clone(),
+        );
         self.progress.store.start_stream();
         loop {
             let expiry = self.until_expiry();
@@ -245,7 +255,7 @@ impl Client {
     }
 
     async fn apply(&mut self, message: MapResponse) -> Result<(), ControlError> {
-        if self.progress.store.apply(message)? == MapChange::Nothing {
+        if self.progress.store.apply(message, SystemTime::now())? == MapChange::Nothing {
             return Ok(());
         }
         let Some(netmap) = self.progress.store.netmap().map(Arc::new) else {

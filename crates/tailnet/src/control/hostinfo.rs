@@ -13,6 +13,7 @@ pub(crate) fn hostinfo(config: &ClientConfig, prefs: &NodePrefs) -> Hostinfo {
         app: config.app.clone(),
         hostname: prefs.hostname.clone(),
         routable_ips: prefs.advertise_routes.iter().copied().collect(),
+        services_hash: prefs.services().hash,
         machine: std::env::consts::ARCH.to_owned(),
         go_arch: match std::env::consts::ARCH {
             "x86_64" => "amd64",

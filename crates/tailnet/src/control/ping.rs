@@ -8,11 +8,12 @@ use bytes::Bytes;
 use http::{Method, Request, Uri, header};
 use http_body_util::Empty;
 use isthmus_tailnet_wire::control::{PingRequest, PingResponse};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::error::{ControlError, in_time};
 use super::session::{Requester, send_http1};
 use super::{Dialer, Server, c2n};
+use crate::node::NodePrefs;
 
 /// URLs that are remembered as answered.
 const MAX_ANSWERED: usize = 64;
@@ -27,6 +28,7 @@ pub(crate) struct Pings {
     queue: mpsc::Sender<Answer>,
     answered: VecDeque<String>,
     server: Server,
+    prefs: watch::Receiver<NodePrefs>,
 }
 
 /// How a ping request is answered.
@@ -40,7 +42,12 @@ enum Answer {
 
 impl Pings {
     /// Begins to answer, until the value is dropped.
-    pub(crate) fn start(dialer: Dialer, server: Server, requester: Requester) -> Self {
+    pub(crate) fn start(
+        dialer: Dialer,
+        server: Server,
+        requester: Requester,
+        prefs: watch::Receiver<NodePrefs>,
+    ) -> Self {
         let (queue, mut waiting) = mpsc::channel(MAX_WAITING);
         tokio::spawn(async move {
             while let Some(answer) = waiting.recv().await {
@@ -54,6 +61,7 @@ impl Pings {
             queue,
             answered: VecDeque::new(),
             server,
+            prefs,
         }
     }
 
@@ -66,7 +74,8 @@ impl Pings {
             self.answered.pop_front();
         }
         self.answered.push_back(request.url.clone());
-        let Some(answer) = plan(request, &self.server) else {
+        let planned = plan(request, &self.server, &self.prefs.borrow());
+        let Some(answer) = planned else {
             tracing::warn!(url = request.url, types = request.types, "a ping of control is refused");
             return;
         };
@@ -77,7 +86,7 @@ impl Pings {
 }
 
 /// How to answer; nothing for what is refused.
-fn plan(request: &PingRequest, login: &Server) -> Option<Answer> {
+fn plan(request: &PingRequest, login: &Server, prefs: &NodePrefs) -> Option<Answer> {
     let url: Uri = request.url.parse().ok()?;
     let path = url.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     match request.types.as_str() {
@@ -91,7 +100,7 @@ fn plan(request: &PingRequest, login: &Server) -> Option<Answer> {
             (server.host == login.host).then_some(Answer::Head { server, path })
         }
         "c2n" => {
-            let body = c2n::answer(&request.payload.0).into();
+            let body = c2n::answer(&request.payload.0, prefs).into();
             Some(Answer::Noise {
                 method: Method::POST,
                 path,
@@ -156,7 +165,11 @@ mod tests {
             "ftp://control.example.com/",
             "/ping",
         ] {
-            assert_eq!(plan(&request(url, "", false), &login()), None, "{url}");
+            assert_eq!(
+                plan(&request(url, "", false), &login(), &NodePrefs::default()),
+                None,
+                "{url}"
+            );
         }
     }
 
@@ -165,6 +178,7 @@ mod tests {
         let answer = plan(
             &request("http://Control.example.com:8080/machine/ping?id=1", "", false),
             &login(),
+            &NodePrefs::default(),
         );
         let Some(Answer::Head { server, path }) = answer else {
             panic!("{answer:?}")
@@ -174,7 +188,11 @@ mod tests {
 
     #[test]
     fn request_over_noise_keeps_only_the_path() {
-        let answer = plan(&request("http://169.254.169.254/c2n/token", "c2n", true), &login());
+        let answer = plan(
+            &request("http://169.254.169.254/c2n/token", "c2n", true),
+            &login(),
+            &NodePrefs::default(),
+        );
         let Some(Answer::Noise { method, path, .. }) = answer else {
             panic!("{answer:?}")
         };
@@ -183,7 +201,11 @@ mod tests {
 
     #[test]
     fn request_to_ping_a_peer_is_declined_with_a_reason() {
-        let answer = plan(&request("http://x/ping", "disco,TSMP", true), &login());
+        let answer = plan(
+            &request("http://x/ping", "disco,TSMP", true),
+            &login(),
+            &NodePrefs::default(),
+        );
         let Some(Answer::Noise { body, .. }) = answer else {
             panic!("{answer:?}")
         };

@@ -1,5 +1,6 @@
 //! What a node is told.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use ipnet::IpNet;
 use isthmus_runtime::Secret;
 use rustls_pki_types::CertificateDer;
 
+use super::ServicePort;
 use crate::state::StateStore;
 use crate::udp::DEFAULT_PORT;
 
@@ -35,6 +37,8 @@ pub struct NodeConfig {
     pub accept_routes: bool,
     /// Offer to carry packets for these prefixes; see [`NodePrefs::advertise_routes`](super::NodePrefs).
     pub advertise_routes: Vec<IpNet>,
+    /// Offer to host these Tailscale Services; see [`NodePrefs::advertise_services`](super::NodePrefs).
+    pub advertise_services: BTreeMap<String, Vec<ServicePort>>,
     /// Install routes to peers in the main routing table, as a laptop wants it. Off, the TUN device only gets its addresses, and whoever
     /// runs the node routes.
     pub install_routes: bool,
@@ -79,6 +83,7 @@ impl NodeConfig {
             cache: None,
             accept_routes: false,
             advertise_routes: Vec::new(),
+            advertise_services: BTreeMap::new(),
             install_routes: false,
             extra_ca: Vec::new(),
         }

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use isthmus_tailnet_core::key::NodeKey;
 
 use super::*;
@@ -15,7 +17,8 @@ fn own(tags: &[&str]) -> OwnNode {
         key_expires: None,
         machine_authorized: true,
         tags: tags.iter().map(ToString::to_string).collect(),
-        capabilities: vec![],
+        capabilities: BTreeMap::new(),
+        services: BTreeMap::new(),
         user: 3,
     }
 }
