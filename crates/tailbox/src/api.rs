@@ -1,14 +1,17 @@
-//! The management API, version 2: OAuth tokens, keys, devices, the policy.
+//! The management API, version 2: OAuth tokens, keys, devices, Services, the policy, settings.
 //!
 //! Errors are JSON objects with a `message`; callers go by the status. What this server does not have answers 404 in
 //! the same form, so that callers can tell "no such feature" from a broken server.
 
 mod access;
+mod attributes;
 mod devices;
 mod edits;
 mod error;
 mod keys;
 mod policy;
+mod services;
+mod settings;
 mod token;
 
 use std::sync::Arc;
@@ -38,10 +41,39 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
             "/api/v2/device/{id}/routes",
             get(edits::read_routes).post(edits::set_routes),
         )
+        .route("/api/v2/device/{id}/attributes", get(attributes::read))
+        .route(
+            "/api/v2/device/{id}/attributes/{key}",
+            post(attributes::set).delete(attributes::delete),
+        )
         .route("/api/v2/tailnet/{tailnet}/acl", get(policy::read).post(policy::write))
+        .route("/api/v2/tailnet/{tailnet}/acl/validate", post(policy::validate))
+        .route(
+            "/api/v2/tailnet/{tailnet}/settings",
+            get(settings::read).patch(settings::write),
+        )
+        .merge(service_routes())
         .fallback(async || ApiError::not_found("there is no such path here"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .with_state(shared)
+}
+
+/// The paths of Tailscale Services. Their documents came first under `vip-services`, what is about hosts under `services`.
+fn service_routes() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/api/v2/tailnet/{tailnet}/vip-services", get(services::list))
+        .route(
+            "/api/v2/tailnet/{tailnet}/vip-services/{name}",
+            get(services::read).put(services::put).delete(services::delete),
+        )
+        .route(
+            "/api/v2/tailnet/{tailnet}/services/{name}/devices",
+            get(services::hosts),
+        )
+        .route(
+            "/api/v2/tailnet/{tailnet}/services/{name}/device/{id}/approved",
+            get(services::read_approved).post(services::approve),
+        )
 }
 
 /// The tailnet of a path must be this one: `-` or its domain.

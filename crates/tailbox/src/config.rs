@@ -22,6 +22,9 @@ pub struct Config {
     /// Where to listen with a relay of its own (TLS on TCP, STUN on UDP), an address that nodes reach. It takes the place of
     /// [`unreachable_derp_map`] in the map, or stands beside the relays there. `None` has none.
     pub relay: Option<SocketAddr>,
+    /// Where to answer the DNS questions of authorities that check who holds a name (UDP and TCP). With it, nodes may get
+    /// certificates from the start; `None` has no such server.
+    pub dns: Option<SocketAddr>,
     /// The policy as HuJSON; it takes the place of the one in the state. `None` leaves that one, and when there is none,
     /// everybody may reach everybody.
     pub policy: Option<String>,
@@ -56,6 +59,7 @@ impl Default for Config {
             state_file: None,
             derp_map: unreachable_derp_map(),
             relay: None,
+            dns: None,
             policy: None,
             extra_records: Vec::new(),
             oauth_clients: Vec::new(),

@@ -4,11 +4,15 @@
 //!
 //! Inside, `state` is pure: nodes, keys and maps, with time and secrets passed in. Around it, `shared` makes a change
 //! durable before anybody learns of it, `outer` is the plain HTTP listener, `machine` what clients ask inside their
-//! Noise connection, `api` the management API, and `relay` a relay for nodes without a direct path.
+//! Noise connection, `api` the management API, `relay` a relay for nodes without a direct path, and `acme` answers authorities that check who
+//! holds a name.
 
+mod acme;
 mod api;
+mod asks;
 mod config;
 mod credentials;
+mod hosts;
 mod machine;
 mod map_stream;
 mod noise;
@@ -20,11 +24,13 @@ mod shared;
 mod state;
 mod store;
 
+pub use acme::DnsError;
+pub use asks::{Answer, AskError};
 pub use config::{Config, DerpMapError, OauthClientConfig, parse_derp_map, unreachable_derp_map};
 pub use credentials::generate_oauth_client;
 pub use policy::PolicyError;
 pub use relay::RelayError;
 pub use server::{StartError, Tailbox};
 pub use shared::CommitError;
-pub use state::{AuthKey, AuthKeySpec, Edit, EditError, Node};
+pub use state::{Attribute, AuthKey, AuthKeySpec, Edit, EditError, Node};
 pub use store::StoreError;

@@ -13,18 +13,23 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use isthmus_runtime::ErrorChain;
-use isthmus_tailnet_wire::control::{Login, MapRequest, RegisterRequest, RegisterResponse, User, UserProfile};
+use isthmus_tailnet_wire::control::{
+    Login, MapRequest, RegisterRequest, RegisterResponse, SetDnsRequest, User, UserProfile,
+};
 use isthmus_tailnet_wire::keys::MachineKey;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::asks::ANSWERS;
 use crate::map_stream;
 use crate::shared::{CommitError, Shared};
 use crate::state::{Node, Outcome, State, UnknownNode, profile};
 
 /// The most bytes of a request's body.
 const BODY_LIMIT: usize = 1 << 20;
+/// The longest text of a DNS record.
+const TEXT_LIMIT: usize = 255;
 /// Time between pings on an idle connection, and time to wait for the answer. A client whose machine vanished is
 /// noticed after both.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -67,6 +72,8 @@ enum RequestError {
     UnknownNode(#[from] UnknownNode),
     #[error("{method} {path}: not served here")]
     NoSuchPath { method: Method, path: String },
+    #[error("{name}: not a record that this node may set; set TXT records of _acme-challenge and a certificate domain")]
+    ForeignRecord { name: String },
     #[error("store the change")]
     Commit(#[source] CommitError),
 }
@@ -75,6 +82,7 @@ impl RequestError {
     fn status(&self) -> StatusCode {
         match self {
             Self::Malformed { .. } => StatusCode::BAD_REQUEST,
+            Self::ForeignRecord { .. } => StatusCode::FORBIDDEN,
             Self::UnknownNode(_) | Self::NoSuchPath { .. } => StatusCode::NOT_FOUND,
             Self::Commit(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -91,6 +99,8 @@ async fn answer(shared: &Arc<Shared>, machine: MachineKey, request: Request<Inco
     let result = match (request.method(), request.uri().path()) {
         (&Method::POST, "/machine/register") => register(shared, machine, request).await,
         (&Method::POST, "/machine/map") => map(shared, machine, request).await,
+        (&Method::POST, "/machine/set-dns") => set_dns(shared, machine, request).await,
+        (&Method::POST, path) if path.starts_with(ANSWERS) => answer_of_node(shared, machine, request).await,
         // Clients tell when their own warnings change; nobody here reads it.
         (&Method::POST, "/machine/update-health") => Ok(response(StatusCode::NO_CONTENT, Bytes::new())),
         (method, path) => Err(RequestError::NoSuchPath {
@@ -192,13 +202,62 @@ async fn map(
     Ok(response(StatusCode::OK, frame))
 }
 
-/// Reads a document. The error does not repeat what was read, which may hold an auth key.
-async fn read_json<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, RequestError> {
+/// Publishes a record by which a node proves to an authority that it holds one of its names.
+async fn set_dns(
+    shared: &Arc<Shared>,
+    machine: MachineKey,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, RequestError> {
+    let request: SetDnsRequest = read_json(request).await?;
+    if request.value.len() > TEXT_LIMIT {
+        return Err(RequestError::Malformed {
+            reason: "the record's value is too long",
+        });
+    }
+    let state = shared.state();
+    let node = state.node_of_machine(machine, request.node_key)?;
+    let domains = state.cert_domains(node.id, &shared.tailnet);
+    let name = request.name.trim_end_matches('.').to_ascii_lowercase();
+    let own = name
+        .strip_prefix("_acme-challenge.")
+        .is_some_and(|domain| domains.iter().any(|own| own == domain));
+    if request.kind != "TXT" || !own {
+        return Err(RequestError::ForeignRecord { name });
+    }
+    tracing::info!(node = node.id, name, "node set a record");
+    shared.challenges.set(&name, &request.value);
+    json_response(&serde_json::json!({}))
+}
+
+/// Takes a node's answer to a request of this server.
+async fn answer_of_node(
+    shared: &Arc<Shared>,
+    machine: MachineKey,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, RequestError> {
+    let token = request.uri().path().trim_start_matches(ANSWERS).to_owned();
+    let body = read_body(request).await?;
+    if shared.asks.answer(&token, machine, body) {
+        Ok(response(StatusCode::OK, Bytes::new()))
+    } else {
+        Err(RequestError::NoSuchPath {
+            method: Method::POST,
+            path: ANSWERS.to_owned(),
+        })
+    }
+}
+
+async fn read_body(request: Request<Incoming>) -> Result<Bytes, RequestError> {
     let body = Limited::new(request.into_body(), BODY_LIMIT).collect().await;
     let body = body.map_err(|_| RequestError::Malformed {
         reason: "the body is too long or ended early",
     })?;
-    serde_json::from_slice(&body.to_bytes()).map_err(|error| {
+    Ok(body.to_bytes())
+}
+
+/// Reads a document. The error does not repeat what was read, which may hold an auth key.
+async fn read_json<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, RequestError> {
+    serde_json::from_slice(&read_body(request).await?).map_err(|error| {
         tracing::debug!(
             line = error.line(),
             column = error.column(),

@@ -1,6 +1,5 @@
-//! Map streams: full maps on every change, keep-alives between them.
+//! Map streams: a full map, then what changes, keep-alives between.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
-use isthmus_tailnet_wire::control::{MapResponse, NodeId};
+use isthmus_tailnet_wire::control::{MapResponse, NodeId, PingRequest};
 use isthmus_tailnet_wire::framing::encode_frame;
 use isthmus_tailnet_wire::keys::NodeKey;
 use jiff::Timestamp;
@@ -32,7 +31,6 @@ pub(crate) struct Feed {
     compress: bool,
     session: MapSession,
     changes: watch::Receiver<u64>,
-    pending: VecDeque<MapResponse>,
     _connected: Connected,
 }
 
@@ -49,7 +47,6 @@ impl Feed {
             compress,
             session: MapSession::default(),
             changes,
-            pending: VecDeque::new(),
             _connected: connected,
         }
     }
@@ -66,8 +63,11 @@ impl Feed {
     /// The next message, or `None` when the stream is over: the node is gone, has another key, or the server ends.
     async fn next(&mut self) -> Option<MapResponse> {
         loop {
-            if let Some(message) = self.pending.pop_front() {
-                return Some(message);
+            if let Some(ping_request) = self.next_ask() {
+                return Some(MapResponse {
+                    ping_request: Some(ping_request),
+                    ..MapResponse::default()
+                });
             }
             tokio::select! {
                 changed = self.changes.changed() => {
@@ -77,7 +77,7 @@ impl Feed {
                     }
                 }
                 () = tokio::time::sleep(self.shared.config.keep_alive) => {
-                    self.pending.push_back(MapResponse { keep_alive: true, ..MapResponse::default() });
+                    return Some(MapResponse { keep_alive: true, ..MapResponse::default() });
                 }
                 () = self.shared.shutdown.begun() => return None,
             }
@@ -90,14 +90,19 @@ impl Feed {
             if map.node.as_ref().is_none_or(|node| node.key != self.node_key) {
                 return None;
             }
-            self.pending.extend(self.session.advance(map));
-            if self.pending.is_empty() {
-                continue;
-            }
-            for message in self.pending.iter_mut().filter(|message| !message.keep_alive) {
+            if let Some(mut message) = self.session.advance(map) {
                 message.control_time = Some(Timestamp::now().into());
+                return Some(message);
             }
         }
+    }
+}
+
+impl Feed {
+    /// The next request to the node. The first message of a stream has to be the map.
+    fn next_ask(&self) -> Option<PingRequest> {
+        let begun = self.session.is_begun();
+        begun.then(|| self.shared.asks.next(self.node)).flatten()
     }
 }
 

@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use jsonc_parser::ParseOptions;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use alias::{Alias, is_tag};
+pub(crate) use alias::{Alias, is_service, is_tag};
 use document::Document;
 use ports::{ParseError, Service};
 
@@ -49,8 +49,21 @@ pub(crate) struct Subject<'a> {
     pub(crate) user: &'a str,
     /// Its own addresses.
     pub(crate) addresses: [IpAddr; 2],
-    /// The routes of others that it carries.
+    /// The routes of others that it carries, and the addresses of Services that it hosts.
     pub(crate) routes: &'a [IpNet],
+    /// The Services that it hosts.
+    pub(crate) services: &'a [Hosted],
+}
+
+/// A Tailscale Service on a host as a policy sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hosted {
+    /// `svc:` and its label.
+    pub(crate) name: String,
+    /// Its tags.
+    pub(crate) tags: Vec<String>,
+    /// Its addresses.
+    pub(crate) addresses: [IpAddr; 2],
 }
 
 /// A policy that was read and checked. It is kept as its text.
@@ -61,6 +74,8 @@ pub(crate) struct Policy {
     owners: BTreeMap<String, Vec<Alias>>,
     rules: Vec<Rule>,
     approvers: Vec<(IpNet, Vec<Alias>)>,
+    /// Who may host a Service, by its name or one of its tags.
+    hosts: BTreeMap<String, Vec<Alias>>,
     attributes: Vec<(Vec<Alias>, Vec<String>)>,
 }
 
@@ -131,6 +146,13 @@ impl Policy {
             .iter()
             .filter(|(net, _)| net.contains(&route))
             .any(|(_, aliases)| aliases.iter().any(|alias| alias.names(node)))
+    }
+
+    /// Whether a node may host a Service of this name and these tags without anybody's approval.
+    pub(crate) fn approves_host(&self, service: &str, tags: &[String], node: Subject<'_>) -> bool {
+        let names = std::iter::once(service).chain(tags.iter().map(String::as_str));
+        let mut aliases = names.filter_map(|name| self.hosts.get(name)).flatten();
+        aliases.any(|alias| alias.names(node))
     }
 
     /// The attributes that a node has.

@@ -12,8 +12,11 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::acme::{DnsError, NameServer};
+use crate::asks::{self, Answer, AskError};
 use crate::config::{Config, OauthClientConfig, unreachable_derp_map};
 use crate::credentials::new_credential;
+use crate::hosts;
 use crate::outer;
 use crate::policy::{Policy, PolicyError};
 use crate::relay::{self, RelayError, RelayListener};
@@ -44,6 +47,9 @@ pub enum StartError {
     /// The relay cannot be had.
     #[error(transparent)]
     Relay(RelayError),
+    /// The name server cannot be had.
+    #[error(transparent)]
+    Dns(DnsError),
     /// The policy of the configuration is none.
     #[error(transparent)]
     Policy(PolicyError),
@@ -59,7 +65,8 @@ pub struct Tailbox {
     shared: Arc<Shared>,
     server: JoinHandle<()>,
     relay: Option<JoinHandle<()>>,
-    tidier: JoinHandle<()>,
+    dns_addr: Option<SocketAddr>,
+    helpers: Vec<JoinHandle<()>>,
 }
 
 impl Tailbox {
@@ -86,25 +93,40 @@ impl Tailbox {
             }
             relay.add_to(&mut config.derp_map);
         }
+        let dns = match config.dns {
+            Some(address) => Some(NameServer::bind(address).await.map_err(StartError::Dns)?),
+            None => None,
+        };
+        let dns_addr = dns.as_ref().and_then(|dns| dns.local_addr().ok());
         let shared = Shared::new(config, store, state, Shutdown::new());
         configure(&shared, clients, policy)
             .await
             .map_err(StartError::Configuration)?;
         let server = tokio::spawn(serve(Arc::clone(&shared), listener));
         let relay = relay.map(|listener| tokio::spawn(serve_relay(Arc::clone(&shared), listener)));
-        let tidier = tokio::spawn(tidy(Arc::clone(&shared)));
+        let mut helpers = vec![
+            tokio::spawn(tidy(Arc::clone(&shared))),
+            tokio::spawn(hosts::follow(Arc::clone(&shared))),
+        ];
+        helpers.extend(dns.map(|dns| tokio::spawn(dns.serve(Arc::clone(&shared)))));
         Ok(Self {
             local_addr,
             shared,
             server,
             relay,
-            tidier,
+            dns_addr,
+            helpers,
         })
     }
 
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where its name server for authorities listens, when there is one.
+    pub fn dns_addr(&self) -> Option<SocketAddr> {
+        self.dns_addr
     }
 
     /// The URL to give to clients as their login server, without a final slash.
@@ -157,6 +179,14 @@ impl Tailbox {
         self.shared.commit(move |state| state.remove_node(node)).await
     }
 
+    /// Sends an HTTP request to a node inside the connection that it holds open ("c2n"), and waits ten seconds for the answer.
+    ///
+    /// # Errors
+    /// When the node is not known, not connected, or does not answer.
+    pub async fn ask(&self, node: NodeId, method: &str, path: &str, body: &[u8]) -> Result<Answer, AskError> {
+        asks::ask(&self.shared, node, method, path, body).await
+    }
+
     /// Ends all connections, lets open API requests finish for a moment, and stores when nodes were last seen, and
     /// gives the state file free.
     ///
@@ -167,7 +197,7 @@ impl Tailbox {
         if tokio::time::timeout(STOP_LIMIT, &mut self.server).await.is_err() {
             self.server.abort();
         }
-        self.tidier.abort();
+        self.helpers.iter().for_each(JoinHandle::abort);
         if let Some(mut relay) = self.relay.take()
             && tokio::time::timeout(STOP_LIMIT, &mut relay).await.is_err()
         {
@@ -182,7 +212,7 @@ impl Tailbox {
 impl Drop for Tailbox {
     fn drop(&mut self) {
         self.shared.shutdown.begin();
-        self.tidier.abort();
+        self.helpers.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -226,11 +256,12 @@ async fn configure(
     clients: Vec<OauthClientConfig>,
     policy: Option<Arc<Policy>>,
 ) -> Result<(), CommitError> {
-    let now = Timestamp::now();
+    let (now, has_dns) = (Timestamp::now(), shared.config.dns.is_some());
     let add = move |state: &mut crate::state::State| {
         if policy.is_some() {
             state.policy = policy;
         }
+        state.settings.https |= has_dns;
         for client in clients {
             let created = state.clients.get(&client.id).map_or(now, |known| known.created);
             let spec = ClientSpec {

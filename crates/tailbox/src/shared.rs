@@ -9,6 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use ts_keys::MachineKeyPair;
 
+use crate::acme::Challenges;
+use crate::asks::Asks;
 use crate::config::Config;
 use crate::relay::Relay;
 use crate::state::{MapContext, Presence, State, Tailnet};
@@ -32,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) machine_key: MachineKeyPair,
     pub(crate) shutdown: Shutdown,
     pub(crate) relay: Relay,
+    pub(crate) asks: Asks,
+    pub(crate) challenges: Challenges,
     started: Timestamp,
     state: RwLock<Arc<State>>,
     presence: Mutex<Presence>,
@@ -53,6 +57,8 @@ impl Shared {
             machine_key: store.machine_key().clone(),
             shutdown,
             relay: Relay::new(),
+            asks: Asks::default(),
+            challenges: Challenges::default(),
             started: Timestamp::now(),
             state: RwLock::new(Arc::new(state)),
             presence: Mutex::default(),
@@ -113,6 +119,16 @@ impl Shared {
         )
     }
 
+    /// Whether a name (in lower case, without final dot) is the tailnet's domain, or that of a node or a Service.
+    pub(crate) fn is_name(&self, name: &str) -> bool {
+        let (state, domain) = (self.state(), &self.tailnet.domain);
+        let mut nodes = state.nodes.values();
+        let mut services = state.services.values();
+        name == domain
+            || nodes.any(|node| node.fqdn(domain).trim_end_matches('.') == name)
+            || services.any(|service| service.fqdn(domain) == name)
+    }
+
     /// Who is connected.
     pub(crate) fn presence(&self) -> Presence {
         self.presence.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -154,7 +170,8 @@ impl Shared {
         self.store.lock().await.close();
     }
 
-    fn notify(&self) {
+    /// Wakes all that follow changes.
+    pub(crate) fn notify(&self) {
         self.changes.send_modify(|count| *count += 1);
     }
 }

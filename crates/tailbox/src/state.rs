@@ -14,7 +14,9 @@ mod oauth;
 mod presence;
 mod register;
 mod routes;
+mod services;
 mod session;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +28,7 @@ use crate::policy::Policy;
 
 pub use auth_keys::{AuthKey, AuthKeySpec};
 pub(crate) use credentials::{Credential, SecretHash};
-pub use edits::{Edit, EditError};
+pub use edits::{Attribute, Edit, EditError};
 pub(crate) use maps::{MapContext, profile};
 pub use nodes::Node;
 pub(crate) use nodes::UnknownNode;
@@ -34,7 +36,9 @@ pub(crate) use oauth::{Access, Caller, ClientSpec, OauthClient, OauthError, Scop
 pub(crate) use presence::Presence;
 pub(crate) use register::Outcome;
 pub(crate) use routes::View;
+pub(crate) use services::{Approval, Service, ServiceSpec};
 pub(crate) use session::MapSession;
+pub(crate) use settings::Settings;
 
 /// The user that untagged nodes belong to.
 pub(crate) const OWNER: i64 = 1;
@@ -70,6 +74,12 @@ pub(crate) struct State {
     /// Who may do what; without one, everybody may reach everybody.
     #[serde(default)]
     pub(crate) policy: Option<Arc<Policy>>,
+    /// Tailscale Services by name.
+    #[serde(default)]
+    pub(crate) services: BTreeMap<String, Service>,
+    /// What holds for the whole tailnet.
+    #[serde(default)]
+    pub(crate) settings: Settings,
 }
 
 #[cfg(test)]

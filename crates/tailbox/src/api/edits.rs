@@ -20,7 +20,7 @@ use crate::shared::Shared;
 use crate::state::{Access, Caller, Edit, EditError, Node, Scope};
 
 /// An answer without content.
-type Done = Result<Json<serde_json::Value>, ApiError>;
+pub(super) type Done = Result<Json<serde_json::Value>, ApiError>;
 
 #[derive(Deserialize)]
 struct Tags {
@@ -153,11 +153,11 @@ fn may_edit(shared: &Shared, headers: &HeaderMap) -> Result<Caller, ApiError> {
     authorize(shared, headers, Scope::Devices, Access::Write)
 }
 
-fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
+pub(super) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|_| ApiError::bad_request("the body is not the expected JSON"))
 }
 
-async fn edit(shared: &Arc<Shared>, device: &str, edit: Edit) -> Done {
+pub(super) async fn edit(shared: &Arc<Shared>, device: &str, edit: Edit) -> Done {
     let (id, now) = (find(shared, device)?, Timestamp::now());
     tracing::info!(node = id, ?edit, "device changed by API");
     match shared.commit(move |state| state.edit(id, edit, now)).await? {

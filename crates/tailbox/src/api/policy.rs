@@ -62,6 +62,23 @@ pub(super) async fn write(
     answer(&new, &headers)
 }
 
+/// `POST /api/v2/tailnet/{tailnet}/acl/validate`: what is wrong with a policy, as a `message` of an answer with status 200; an empty
+/// object when nothing is.
+pub(super) async fn validate(
+    State(shared): State<Arc<Shared>>,
+    Path(tailnet): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    check_tailnet(&shared, &tailnet)?;
+    authorize(&shared, &headers, Scope::PolicyFile, Access::Read)?;
+    let text = String::from_utf8(body.to_vec()).map_err(|_| ApiError::bad_request("the body is not text"))?;
+    Ok(Json(match Policy::try_from(text) {
+        Ok(_) => serde_json::json!({}),
+        Err(error) => serde_json::json!({"message": ErrorChain(&error).to_string()}),
+    }))
+}
+
 fn text(shared: &Shared) -> String {
     let state = shared.state();
     state.policy.as_deref().map_or(DEFAULT, Policy::text).to_owned()

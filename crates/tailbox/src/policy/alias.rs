@@ -22,6 +22,8 @@ pub(crate) enum Alias {
     Tagged,
     /// Addresses, of nodes or behind them.
     Net(IpNet),
+    /// The Tailscale Service of this name.
+    Service(String),
 }
 
 /// The names that a policy defines.
@@ -48,6 +50,10 @@ impl Names {
         if text.starts_with("group:") {
             let members = self.groups.get(text).ok_or_else(|| unknown("not in groups"))?;
             return Ok(Alias::Users(members.iter().cloned().collect()));
+        }
+        if text.starts_with("svc:") {
+            let known = is_service(text).then(|| Alias::Service(text.to_owned()));
+            return known.ok_or_else(|| unknown("not written like a Service: svc: and a DNS label"));
         }
         match text {
             "*" => return Ok(Alias::Any),
@@ -80,7 +86,7 @@ impl Alias {
     pub(super) fn tag(&self) -> Option<&str> {
         match self {
             Self::Tag(tag) => Some(tag),
-            Self::Any | Self::Users(_) | Self::Members | Self::Tagged | Self::Net(_) => None,
+            Self::Any | Self::Users(_) | Self::Members | Self::Tagged | Self::Net(_) | Self::Service(_) => None,
         }
     }
 
@@ -93,8 +99,29 @@ impl Alias {
             Self::Members => node.tags.is_empty(),
             Self::Tagged => !node.tags.is_empty(),
             Self::Net(net) => node.addresses.iter().any(|address| net.contains(address)),
+            // A Service is no sender.
+            Self::Service(_) => false,
         }
     }
+
+    /// The addresses of those Services on a node that the alias means: by name, or by a tag of theirs.
+    pub(super) fn services<'a>(&'a self, node: Subject<'a>) -> impl Iterator<Item = IpAddr> + 'a {
+        let meant = node.services.iter().filter(move |service| match self {
+            Self::Service(name) => *name == service.name,
+            Self::Tag(tag) => service.tags.contains(tag),
+            Self::Any => true,
+            Self::Users(_) | Self::Members | Self::Tagged | Self::Net(_) => false,
+        });
+        meant.flat_map(|service| service.addresses)
+    }
+}
+
+/// Whether a text is written like the name of a Tailscale Service.
+pub(crate) fn is_service(text: &str) -> bool {
+    text.strip_prefix("svc:").is_some_and(|label| {
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        (1..=63).contains(&label.len()) && label.chars().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+    })
 }
 
 /// Whether a text is written like a tag.

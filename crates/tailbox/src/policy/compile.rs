@@ -1,6 +1,7 @@
 //! What a policy means for one node: its packet filter, and whom it sees.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use isthmus_tailnet_wire::control::{CapGrant, FilterRule, NetPortRange};
@@ -62,7 +63,7 @@ impl Rule {
                 Alias::Net(net) => {
                     texts.insert(net_text(*net));
                 }
-                Alias::Tag(_) | Alias::Users(_) | Alias::Members | Alias::Tagged => {
+                Alias::Tag(_) | Alias::Users(_) | Alias::Members | Alias::Tagged | Alias::Service(_) => {
                     let nodes = all.iter().filter(|node| source.names(**node));
                     texts.extend(nodes.flat_map(|node| node.addresses.map(|address| address.to_string())));
                 }
@@ -88,14 +89,16 @@ fn destinations(to: &Alias, node: Subject<'_>) -> Vec<String> {
                 Vec::new()
             }
         }
-        Alias::Tag(_) | Alias::Users(_) | Alias::Members | Alias::Tagged => {
-            if to.names(node) {
-                node.addresses.iter().map(ToString::to_string).collect()
-            } else {
-                Vec::new()
-            }
+        Alias::Tag(_) | Alias::Users(_) | Alias::Members | Alias::Tagged | Alias::Service(_) => {
+            own_addresses(to, node).map(|address| address.to_string()).collect()
         }
     }
+}
+
+/// The addresses of a node, and of Services that it hosts, that a destination names.
+fn own_addresses<'a>(to: &'a Alias, node: Subject<'a>) -> impl Iterator<Item = IpAddr> + 'a {
+    let own = node.addresses.into_iter().filter(move |_| to.names(node));
+    own.chain(to.services(node))
 }
 
 /// The prefixes at which an application capability holds.
@@ -103,13 +106,8 @@ fn grantable(to: &Alias, targets: &[String], node: Subject<'_>) -> Vec<IpNet> {
     match to {
         Alias::Net(net) if !targets.is_empty() => vec![*net],
         Alias::Net(_) => Vec::new(),
-        Alias::Any | Alias::Tag(_) | Alias::Users(_) | Alias::Members | Alias::Tagged => {
-            let named = !targets.is_empty();
-            node.addresses
-                .iter()
-                .filter(|_| named)
-                .map(|address| IpNet::from(*address))
-                .collect()
+        Alias::Any | Alias::Tag(_) | Alias::Users(_) | Alias::Members | Alias::Tagged | Alias::Service(_) => {
+            own_addresses(to, node).map(IpNet::from).collect()
         }
     }
 }

@@ -46,6 +46,7 @@ struct Grant {
 #[serde(default, deny_unknown_fields)]
 struct AutoApprovers {
     routes: BTreeMap<String, Vec<String>>,
+    services: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -70,6 +71,15 @@ impl Document {
                 .map_err(|_| at(&place)(ParseError::new("the name is not a prefix")))?;
             Ok((net.trunc(), names.all(who).map_err(at(&place))?))
         });
+        let hosts = self.auto_approvers.services.iter().map(|(service, who)| {
+            let place = format!("autoApprovers.services.{service:?}");
+            match names.one(service).map_err(at(&place))? {
+                Alias::Service(_) | Alias::Tag(_) => Ok((service.clone(), names.all(who).map_err(at(&place))?)),
+                Alias::Any | Alias::Users(_) | Alias::Members | Alias::Tagged | Alias::Net(_) => Err(at(&place)(
+                    ParseError::new("the name is neither a Service (svc:…) nor a tag"),
+                )),
+            }
+        });
         let attributes = self.node_attrs.iter().enumerate().map(|(index, entry)| {
             let targets = names
                 .all(&entry.target)
@@ -79,6 +89,7 @@ impl Document {
         Ok(Policy {
             owners: owners.collect::<Result<_, PolicyError>>()?,
             approvers: approvers.collect::<Result<_, PolicyError>>()?,
+            hosts: hosts.collect::<Result<_, PolicyError>>()?,
             attributes: attributes.collect::<Result<_, PolicyError>>()?,
             rules: self.rules(&names)?,
             text,

@@ -11,14 +11,26 @@ fn refusal(text: &str) -> String {
     ErrorChain(&error).to_string()
 }
 
-/// Nodes with their tags, addresses 100.64.0.1, .2, … and routes.
-struct Nodes(Vec<(Vec<String>, Vec<IpNet>)>);
+/// Nodes with their tags, addresses 100.64.0.1, .2, … and routes, all of which host the same Services.
+struct Nodes(Vec<(Vec<String>, Vec<IpNet>)>, Vec<Hosted>);
 
 impl Nodes {
     fn new(nodes: &[(&[&str], &[&str])]) -> Self {
         let own = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
-        Self(nodes.iter().map(|(tags, routes)| (own(tags), nets(routes))).collect())
+        Self(
+            nodes.iter().map(|(tags, routes)| (own(tags), nets(routes))).collect(),
+            Vec::new(),
+        )
+    }
+
+    fn hosting(self, name: &str, tags: &[&str]) -> Self {
+        let service = Hosted {
+            name: name.to_owned(),
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            addresses: ["100.64.9.9".parse().unwrap(), "fd7a:115c:a1e0::99".parse().unwrap()],
+        };
+        Self(self.0, vec![service])
     }
 
     fn all(&self) -> Vec<Subject<'_>> {
@@ -30,6 +42,7 @@ impl Nodes {
                 format!("fd7a:115c:a1e0::{}", index + 1).parse().unwrap(),
             ],
             routes,
+            services: &self.1,
         });
         subjects.collect()
     }
@@ -236,4 +249,36 @@ fn attributes_go_to_their_targets() {
     let all = nodes.all();
     assert_eq!(policy.attributes(all[0]), BTreeSet::from(["disable-udp-gso"]));
     assert_eq!(policy.attributes(all[1]), BTreeSet::new());
+}
+
+#[test]
+fn service_is_reached_by_its_name_and_its_tags_on_the_ports_that_the_policy_names() {
+    let policy = policy(
+        r#"{"tagOwners": {"tag:k8s": [], "tag:web": []}, "autoApprovers": {"services": {"svc:web": ["tag:k8s"], "tag:web": ["100.64.0.2"]}},
+        "acls": [{"action": "accept", "proto": "tcp", "src": ["100.64.0.7"], "dst": ["svc:web:443"]}],
+        "grants": [{"src": ["100.64.0.8"], "dst": ["tag:web"], "ip": ["80"]}, {"src": ["100.64.0.9"], "dst": ["svc:other"], "ip": ["*"]}]}"#,
+    );
+    let nodes = Nodes::new(&[(&["tag:k8s"], &[]), (&[], &[])]).hosting("svc:web", &["tag:web"]);
+    assert_eq!(
+        nodes.filter(&policy, 0),
+        [
+            "100.64.0.7 > 100.64.9.9:443-443/[6]",
+            "100.64.0.7 > fd7a:115c:a1e0::99:443-443/[6]",
+            "100.64.0.8 > 100.64.9.9:80-80/[]",
+            "100.64.0.8 > fd7a:115c:a1e0::99:80-80/[]"
+        ]
+    );
+    let all = nodes.all();
+    assert!(policy.approves_host("svc:web", &[], all[0]) && !policy.approves_host("svc:web", &[], all[1]));
+    assert!(policy.approves_host("svc:other", &["tag:web".into()], all[1]));
+    assert!(!policy.approves_host("svc:other", &[], all[0]));
+}
+
+#[test]
+fn name_of_a_service_that_is_none_is_refused() {
+    for name in ["svc:", "svc:Web", "svc:a.b", "svc:-a"] {
+        let text = format!(r#"{{"acls": [{{"action": "accept", "src": ["*"], "dst": ["{name}:80"]}}]}}"#);
+        assert!(refusal(&text).contains("acls[0].dst"), "{name}");
+    }
+    assert!(refusal(r#"{"autoApprovers": {"services": {"10.0.0.0/8": ["*"]}}}"#).contains("neither a Service"));
 }

@@ -26,6 +26,12 @@ pub(crate) fn next_address(last: u32) -> Option<u32> {
     })
 }
 
+/// The distance of an IPv4 address that may be given out.
+pub(crate) fn index_of(address: Ipv4Addr) -> Option<u32> {
+    let index = u32::from(address).checked_sub(V4_START)?;
+    next_address(index.checked_sub(1)?).filter(|next| *next == index)
+}
+
 /// The IPv4 address at a distance.
 pub(crate) fn v4(index: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(V4_START + index)
@@ -52,6 +58,21 @@ mod tests {
             prefixes(1).iter().map(ToString::to_string).collect::<Vec<_>>(),
             ["100.64.0.1/32", "fd7a:115c:a1e0::1/128"]
         );
+    }
+
+    #[test]
+    fn only_addresses_of_the_range_have_an_index() {
+        let index = |text: &str| index_of(text.parse().unwrap());
+        assert_eq!(index("100.64.0.9"), Some(9));
+        for text in [
+            "100.64.0.0",
+            "100.63.0.9",
+            "100.100.100.100",
+            "100.127.255.255",
+            "192.0.2.1",
+        ] {
+            assert_eq!(index(text), None, "{text}");
+        }
     }
 
     #[test]

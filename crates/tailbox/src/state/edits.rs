@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use isthmus_tailnet_wire::control::NodeId;
 use isthmus_tailnet_wire::time::GoTime;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{Node, State, names};
 
@@ -22,6 +23,17 @@ pub enum Edit {
     Expire,
     /// The routes that it may carry.
     Routes(BTreeSet<IpNet>),
+    /// Something noted about it under this key; nothing takes the note away.
+    Attribute(String, Option<Attribute>),
+}
+
+/// What a caller of the API noted about a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attribute {
+    /// A text, a number or a truth value.
+    pub value: serde_json::Value,
+    /// When it is forgotten; nothing for never.
+    pub expiry: Option<Timestamp>,
 }
 
 /// Why a node is not changed. The text reaches the caller of the API.
@@ -36,8 +48,8 @@ pub enum EditError {
         /// The name.
         name: String,
     },
-    /// Another node has the name.
-    #[error("name {name:?} is taken by another device")]
+    /// Another node or a Service has the name.
+    #[error("name {name:?} is taken by another device or a service")]
     Taken {
         /// The name.
         name: String,
@@ -59,6 +71,12 @@ impl State {
             Edit::ExpiryDisabled(disabled) => node.expiry_disabled = disabled,
             Edit::Expire => node.expire(now),
             Edit::Routes(routes) => node.approved = routes,
+            Edit::Attribute(key, Some(attribute)) => {
+                node.attributes.insert(key, attribute);
+            }
+            Edit::Attribute(key, None) => {
+                node.attributes.remove(&key);
+            }
             Edit::Label(_) => {}
         }
         Ok(())
@@ -82,7 +100,7 @@ impl State {
             return Err(EditError::NotLabel { name });
         }
         let is_other = |node: &Node| node.id != id && node.label == label;
-        if self.nodes.values().any(is_other) {
+        if self.nodes.values().any(is_other) || self.services.contains_key(&format!("svc:{label}")) {
             return Err(EditError::Taken { name });
         }
         Ok(label)

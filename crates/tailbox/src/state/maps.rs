@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use isthmus_tailnet_wire::control::{
-    CapMap, Debug, DnsConfig, FilterRule, MapResponse, NetPortRange, Node as WireNode, NodeId, PortRange, UserProfile,
+    CapMap, Debug, DnsConfig, DnsRecord, FilterRule, MapResponse, NetPortRange, Node as WireNode, NodeId, PortRange,
+    SERVICE_HOST, UserProfile,
 };
 use jiff::Timestamp;
 
 use super::{Node, OWNER, Presence, State, TAGGED, Tailnet, View, addresses};
-use crate::policy::{Policy, Subject};
+use crate::policy::Subject;
+
+/// The capability of nodes that may get certificates.
+const HTTPS: &str = "https";
 
 /// What a map is made from beside the state.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +31,7 @@ impl State {
     pub(crate) fn full_map(&self, viewer: NodeId, context: MapContext<'_>) -> Option<MapResponse> {
         let viewer = self.nodes.get(&viewer)?;
         let view = View::new(self, context.tailnet);
-        let primaries = self.primaries(context.presence, context.now);
+        let primaries = self.primaries(&view, context.presence, context.now);
         let me = view.subject(viewer);
         let related = |peer: &Node| match self.policy.as_deref() {
             Some(policy) => policy.relates(me, view.subject(peer)),
@@ -38,12 +42,13 @@ impl State {
         };
         let domain = &context.tailnet.domain;
         let own = WireNode {
-            cap_map: self
-                .policy
-                .as_deref()
-                .map(|policy| attributes(policy, me))
-                .unwrap_or_default(),
-            ..wire_node(viewer, &viewer.routes(), &primaries, context)
+            cap_map: self.capabilities(me),
+            ..wire_node(
+                viewer,
+                me.routes,
+                &primary_of(me.routes, viewer.id, &primaries),
+                context,
+            )
         };
         Some(MapResponse {
             node: Some(own),
@@ -52,12 +57,16 @@ impl State {
                 .nodes
                 .values()
                 .filter(visible)
-                .map(|peer| wire_node(peer, &primary_of(peer, &primaries), &primaries, context))
+                .map(|peer| {
+                    let led = primary_of(view.routes(peer.id), peer.id, &primaries);
+                    wire_node(peer, &led, &led, context)
+                })
                 .collect(),
             dns_config: Some(DnsConfig {
                 domains: vec![domain.clone()],
                 proxied: true,
-                extra_records: context.tailnet.extra_records.clone(),
+                cert_domains: self.cert_domains(viewer.id, context.tailnet),
+                extra_records: self.records(context.tailnet),
                 ..DnsConfig::default()
             }),
             domain: domain.clone(),
@@ -79,20 +88,56 @@ impl State {
             None => vec![allow_all()],
         }
     }
+
+    /// What a node may do, and the Services that it is to host.
+    fn capabilities(&self, node: Subject<'_>) -> CapMap {
+        let policy = self.policy.as_deref();
+        let named = policy.into_iter().flat_map(|policy| policy.attributes(node));
+        let mut capabilities: CapMap = named.map(|name| (name.to_owned(), None)).collect();
+        if self.settings.https {
+            capabilities.insert(HTTPS.to_owned(), None);
+        }
+        if !node.services.is_empty() {
+            let services = node.services.iter();
+            let services = services.map(|service| (service.name.clone(), service.addresses));
+            let argument = serde_json::json!(services.collect::<BTreeMap<_, _>>());
+            capabilities.insert(SERVICE_HOST.to_owned(), Some(vec![argument]));
+        }
+        capabilities
+    }
+
+    /// The names, without final dot, for which a node may get certificates: its own and those of the Services that it
+    /// hosts.
+    pub(crate) fn cert_domains(&self, id: NodeId, tailnet: &Tailnet) -> Vec<String> {
+        let Some(node) = self.nodes.get(&id).filter(|_| self.settings.https) else {
+            return Vec::new();
+        };
+        let own = node.fqdn(&tailnet.domain).trim_end_matches('.').to_owned();
+        let view = View::new(self, tailnet);
+        let hosted = view.services(id).iter();
+        let hosted = hosted.filter_map(|hosted| self.services.get(&hosted.name));
+        std::iter::once(own)
+            .chain(hosted.map(|service| service.fqdn(&tailnet.domain)))
+            .collect()
+    }
+
+    /// Records beside those of nodes: of the configuration, and of Services.
+    fn records(&self, tailnet: &Tailnet) -> Vec<DnsRecord> {
+        let services = self.services.values().flat_map(|service| {
+            service.addresses().map(|address| DnsRecord {
+                name: service.fqdn(&tailnet.domain),
+                value: address.to_string(),
+                ..DnsRecord::default()
+            })
+        });
+        tailnet.extra_records.iter().cloned().chain(services).collect()
+    }
 }
 
-fn attributes(policy: &Policy, node: Subject<'_>) -> CapMap {
-    policy
-        .attributes(node)
-        .into_iter()
-        .map(|name| (name.to_owned(), None))
-        .collect()
-}
-
-/// The routes that lead to this node.
-fn primary_of(node: &Node, primaries: &BTreeMap<IpNet, NodeId>) -> Vec<IpNet> {
-    let primary = |route: &IpNet| primaries.get(route) == Some(&node.id);
-    node.routes().into_iter().filter(primary).collect()
+/// Of a node's routes those that lead to it.
+fn primary_of(routes: &[IpNet], id: NodeId, primaries: &BTreeMap<IpNet, NodeId>) -> Vec<IpNet> {
+    let primary = |route: &&IpNet| primaries.get(route) == Some(&id);
+    routes.iter().filter(primary).copied().collect()
 }
 
 /// A user as nodes are told about it.
@@ -111,7 +156,7 @@ pub(crate) fn profile(user: i64, domain: &str) -> UserProfile {
 
 /// A node as others are told about it, with the routes that its WireGuard peers may exchange with it. The node itself
 /// learns all that it may carry; others only those that lead to it.
-fn wire_node(node: &Node, routes: &[IpNet], primaries: &BTreeMap<IpNet, NodeId>, context: MapContext<'_>) -> WireNode {
+fn wire_node(node: &Node, routes: &[IpNet], primary: &[IpNet], context: MapContext<'_>) -> WireNode {
     let online = context.presence.is_online(node.id);
     let last_seen = context.presence.left(node.id).unwrap_or(node.last_seen);
     let addresses = addresses::prefixes(node.address);
@@ -127,7 +172,7 @@ fn wire_node(node: &Node, routes: &[IpNet], primaries: &BTreeMap<IpNet, NodeId>,
         disco_key: node.disco_key,
         addresses: addresses.into(),
         allowed_ips: Some(allowed.into()),
-        primary_routes: primary_of(node, primaries).into(),
+        primary_routes: primary.to_vec().into(),
         endpoints: node.endpoints.clone().into(),
         legacy_derp: if node.home_derp == 0 {
             String::new()

@@ -1,16 +1,16 @@
 //! Nodes as they are kept, and what map requests change about them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
-use isthmus_tailnet_wire::control::{CapabilityVersion, Hostinfo, MapRequest, NodeId};
+use isthmus_tailnet_wire::control::{CapabilityVersion, Hostinfo, MapRequest, NodeId, VipService};
 use isthmus_tailnet_wire::keys::{DiscoKey, MachineKey, NodeKey};
 use isthmus_tailnet_wire::time::GoTime;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{OWNER, State, TAGGED, addresses, names};
+use super::{Attribute, OWNER, Service, State, TAGGED, addresses, names};
 
 /// A node of the tailnet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +47,15 @@ pub struct Node {
     pub approved: BTreeSet<IpNet>,
     /// When it was last known to be connected.
     pub last_seen: Timestamp,
+    /// The Services that it offers to host, as it answered when it was last asked.
+    #[serde(default)]
+    pub(crate) offered: Vec<VipService>,
+    /// The hash that its host info had then.
+    #[serde(default)]
+    pub(super) offered_hash: String,
+    /// What callers of the API noted about it, by key.
+    #[serde(default)]
+    pub(crate) attributes: BTreeMap<String, Attribute>,
     /// The label it wants, from its host name.
     pub(super) wanted_label: String,
     /// The label it has.
@@ -183,29 +192,45 @@ impl State {
             net_info: None,
             ..hostinfo.clone()
         };
+        // Who offers nothing need not be asked what.
+        if node.hostinfo.services_hash.is_empty() {
+            node.offered.clear();
+            node.offered_hash.clear();
+        }
         node.wanted_label = wanted;
         if let Some(label) = label {
             node.label = label;
         }
     }
 
-    /// A label that no other node than `id` has.
+    /// A label that no other node than `id`, and no Service, has.
     pub(super) fn free_label(&self, wanted: &str, id: NodeId) -> String {
         let taken: BTreeSet<&str> = self
             .nodes
             .values()
             .filter(|node| node.id != id)
             .map(|node| node.label.as_str())
+            .chain(self.services.values().map(Service::label))
             .collect();
         names::free_label(wanted, &taken)
     }
 
     /// A new number and address for a node, or `None` when the addresses are used up.
     pub(super) fn allocate(&mut self) -> Option<(NodeId, u32)> {
-        let address = addresses::next_address(self.last_address)?;
-        self.last_address = address;
+        let address = self.allocate_address()?;
         self.last_node_id += 1;
         Some((self.last_node_id, address))
+    }
+
+    /// The next address that was never given out, or `None` when they are used up.
+    pub(super) fn allocate_address(&mut self) -> Option<u32> {
+        loop {
+            self.last_address = addresses::next_address(self.last_address)?;
+            // Somebody may have chosen one ahead.
+            if self.is_free(self.last_address) {
+                return Some(self.last_address);
+            }
+        }
     }
 
     /// Forgets a node; whether it was known.

@@ -29,6 +29,12 @@ pub(crate) enum Scope {
     Routes,
     /// The policy.
     PolicyFile,
+    /// Attributes of devices.
+    Attributes,
+    /// Tailscale Services.
+    Services,
+    /// Settings of the tailnet.
+    Settings,
 }
 
 impl Scope {
@@ -40,6 +46,9 @@ impl Scope {
             Self::Devices => &["all", "devices", "devices:core"],
             Self::Routes => &["all", "devices", "devices:core", "devices:routes"],
             Self::PolicyFile => &["all", "policy_file"],
+            Self::Attributes => &["all", "devices", "devices:posture_attributes"],
+            Self::Services => &["all", "services"],
+            Self::Settings => &["all", "feature_settings"],
         }
     }
 

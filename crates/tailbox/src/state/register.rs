@@ -1,6 +1,6 @@
 //! Registration: who may join, as which node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use isthmus_tailnet_wire::control::{NodeId, RegisterRequest};
 use isthmus_tailnet_wire::keys::{DiscoKey, MachineKey};
@@ -8,9 +8,6 @@ use isthmus_tailnet_wire::time::GoTime;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{AuthKey, Node, State, names};
-
-/// How long the key of a node of the owner lives: 180 days. Keys of tagged nodes do not expire.
-const KEY_LIFETIME: SignedDuration = SignedDuration::from_hours(180 * 24);
 
 /// What became of a registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +150,7 @@ impl State {
         }
         let key = self.find_auth_key(text, now)?.clone();
         check_tags(&key, request)?;
+        let lifetime = self.settings.key_lifetime();
         let id = match same {
             Some(id) => id,
             None => self.add_node(machine, request, now)?,
@@ -160,7 +158,7 @@ impl State {
         self.use_auth_key(&key.id);
         if let Some(node) = self.nodes.get_mut(&id) {
             node.ephemeral = key.ephemeral || request.ephemeral;
-            node.key_expiry = key_expiry(&key, request, now);
+            node.key_expiry = key_expiry(&key, request, lifetime, now);
             node.expiry_disabled = false;
             node.tags = key.tags;
         }
@@ -189,6 +187,9 @@ impl State {
             approved: BTreeSet::new(),
             is_label_given: false,
             last_seen: now,
+            offered: Vec::new(),
+            offered_hash: String::new(),
+            attributes: BTreeMap::new(),
             label: self.free_label(&wanted_label, id),
             wanted_label,
             address,
@@ -223,10 +224,10 @@ fn check_tags(key: &AuthKey, request: &RegisterRequest) -> Result<(), Refusal> {
     }
 }
 
-fn key_expiry(key: &AuthKey, request: &RegisterRequest, now: Timestamp) -> GoTime {
+fn key_expiry(key: &AuthKey, request: &RegisterRequest, lifetime: SignedDuration, now: Timestamp) -> GoTime {
     if !key.tags.is_empty() {
         return GoTime::ZERO;
     }
-    let latest = now.checked_add(KEY_LIFETIME).unwrap_or(Timestamp::MAX);
+    let latest = now.checked_add(lifetime).unwrap_or(Timestamp::MAX);
     request.expiry.0.map_or(latest, |wanted| wanted.min(latest)).into()
 }

@@ -8,22 +8,30 @@ use isthmus_tailnet_wire::control::NodeId;
 use jiff::Timestamp;
 
 use super::{Node, OWNER, Presence, State, Tailnet, profile};
-use crate::policy::Subject;
+use crate::policy::{Hosted, Subject};
 
 /// The nodes of a state as a policy sees them.
 pub(crate) struct View<'a> {
     nodes: &'a BTreeMap<NodeId, Node>,
+    hosted: BTreeMap<NodeId, Vec<Hosted>>,
     routes: BTreeMap<NodeId, Vec<IpNet>>,
     owner: String,
 }
 
 impl<'a> View<'a> {
     pub(crate) fn new(state: &'a State, tailnet: &Tailnet) -> Self {
-        Self {
+        let mut view = Self {
             nodes: &state.nodes,
+            hosted: BTreeMap::new(),
             routes: state.nodes.values().map(|node| (node.id, node.routes())).collect(),
             owner: profile(OWNER, &tailnet.domain).login_name,
+        };
+        view.hosted = state.hosted(&view);
+        for (id, services) in &view.hosted {
+            let addresses = services.iter().flat_map(|service| service.addresses);
+            view.routes.entry(*id).or_default().extend(addresses.map(IpNet::from));
         }
+        view
     }
 
     /// One node.
@@ -32,8 +40,19 @@ impl<'a> View<'a> {
             tags: &node.tags,
             user: &self.owner,
             addresses: [IpAddr::V4(node.v4()), IpAddr::V6(node.v6())],
-            routes: self.routes.get(&node.id).map_or(&[], Vec::as_slice),
+            routes: self.routes(node.id),
+            services: self.services(node.id),
         }
+    }
+
+    /// The routes that a node carries, and the addresses of the Services that it hosts.
+    pub(crate) fn routes(&self, id: NodeId) -> &[IpNet] {
+        self.routes.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// The Services that a node hosts.
+    pub(crate) fn services(&self, id: NodeId) -> &[Hosted] {
+        self.hosted.get(&id).map_or(&[], Vec::as_slice)
     }
 
     /// All nodes.
@@ -43,15 +62,15 @@ impl<'a> View<'a> {
 }
 
 impl State {
-    /// The node to which each route leads: of those that carry it, one that is online before others, then the one with
-    /// the lowest number.
-    pub(crate) fn primaries(&self, presence: &Presence, now: Timestamp) -> BTreeMap<IpNet, NodeId> {
+    /// The node to which each route, and each address of a Service, leads: of those that carry it, one that is online
+    /// before others, then the one with the lowest number.
+    pub(crate) fn primaries(&self, view: &View<'_>, presence: &Presence, now: Timestamp) -> BTreeMap<IpNet, NodeId> {
         let mut carriers: Vec<&Node> = self.nodes.values().filter(|node| !node.is_expired(now)).collect();
         carriers.sort_by_key(|node| (!presence.is_online(node.id), node.id));
         let mut primaries = BTreeMap::new();
         for node in carriers {
-            for route in node.routes() {
-                primaries.entry(route).or_insert(node.id);
+            for route in view.routes(node.id) {
+                primaries.entry(*route).or_insert(node.id);
             }
         }
         primaries

@@ -1,6 +1,6 @@
 //! What one map stream has been told, and what it must be told next.
 
-use isthmus_tailnet_wire::control::{MapResponse, NodeId};
+use isthmus_tailnet_wire::control::MapResponse;
 use jiff::Timestamp;
 
 /// One map stream.
@@ -27,42 +27,21 @@ impl MapSession {
         })
     }
 
-    /// The messages that bring the client from the last map to this one; none when nothing changed.
+    /// The message that brings the client from the last map to this one; none when nothing changed. The first is the whole map.
     ///
-    /// Every change is a full map, with two exceptions that clients need. An empty list of peers reads as "unchanged",
-    /// so the removal of the last peers is spelled out. And a node key must be gone from its old node id before it
-    /// appears under another.
-    pub(crate) fn advance(&mut self, mut map: MapResponse) -> Vec<MapResponse> {
-        if self.last.as_ref() == Some(&map) {
-            return Vec::new();
+    /// What follows is the difference to what this stream was told, not to what the state was a moment ago: a stream that lags, or
+    /// misses states in between, still ends with the map of the end.
+    pub(crate) fn advance(&mut self, map: MapResponse) -> Option<MapResponse> {
+        match self.last.replace(map.clone()) {
+            Some(last) => last.delta(&map),
+            None => Some(map),
         }
-        let last = self.last.replace(map.clone());
-        let told = last.map(|last| last.peers).unwrap_or_default();
-        if map.peers.is_empty() {
-            map.peers_removed = told.iter().map(|peer| peer.id).collect();
-            return vec![map];
-        }
-        let moved: Vec<NodeId> = told
-            .iter()
-            .filter(|old| map.peers.iter().any(|new| new.key == old.key && new.id != old.id))
-            .map(|old| old.id)
-            .collect();
-        if moved.is_empty() {
-            return vec![map];
-        }
-        vec![
-            MapResponse {
-                peers_removed: moved,
-                ..MapResponse::default()
-            },
-            map,
-        ]
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use isthmus_tailnet_wire::control::Node;
+    use isthmus_tailnet_wire::control::{Node, NodeId};
     use isthmus_tailnet_wire::keys::NodeKey;
 
     use super::*;
@@ -83,26 +62,41 @@ mod tests {
     #[test]
     fn nothing_is_sent_when_nothing_changed() {
         let mut session = MapSession::default();
-        assert_eq!(session.advance(map(&[(1, 1)])).len(), 1);
-        assert_eq!(session.advance(map(&[(1, 1)])), []);
+        assert_eq!(session.advance(map(&[(1, 1)])).unwrap().peers.len(), 1);
+        assert_eq!(session.advance(map(&[(1, 1)])), None);
     }
 
     #[test]
     fn removal_of_the_last_peer_is_spelled_out() {
         let mut session = MapSession::default();
         session.advance(map(&[(1, 1), (2, 2)]));
-        let messages = session.advance(map(&[]));
-        assert_eq!(messages.len(), 1);
-        assert_eq!(messages[0].peers_removed, [1, 2]);
+        let message = session.advance(map(&[])).unwrap();
+        assert_eq!(message.peers_removed, [1, 2]);
     }
 
     #[test]
-    fn node_key_leaves_its_old_id_before_it_appears_under_another() {
+    fn node_key_leaves_its_old_id_in_the_message_that_brings_it_under_another() {
         let mut session = MapSession::default();
         session.advance(map(&[(1, 7), (2, 2)]));
-        let messages = session.advance(map(&[(2, 2), (3, 7)]));
-        assert_eq!(messages[0].peers_removed, [1]);
-        assert!(messages[0].peers.is_empty());
-        assert_eq!(messages[1].peers.len(), 2);
+        let message = session.advance(map(&[(2, 2), (3, 7)])).unwrap();
+        assert_eq!(message.peers_removed, [1]);
+        assert_eq!(
+            message.peers_changed.iter().map(|peer| peer.id).collect::<Vec<_>>(),
+            [3]
+        );
+    }
+
+    #[test]
+    fn stream_that_skips_states_ends_with_the_map_of_the_end() {
+        let mut session = MapSession::default();
+        session.advance(map(&[(1, 1), (2, 2)]));
+        // Peer 3 came and went, and peer 1 changed twice, while the stream did not look.
+        let message = session.advance(map(&[(1, 9), (2, 2), (4, 4)])).unwrap();
+        assert_eq!(
+            message.peers_changed.iter().map(|peer| peer.id).collect::<Vec<_>>(),
+            [4]
+        );
+        assert_eq!(message.peers_changed_patch.len(), 1);
+        assert_eq!(message.peers_changed_patch[0].key, Some(NodeKey::from_bytes([9; 32])));
     }
 }

@@ -281,7 +281,7 @@ async fn unknown_paths_tailnets_and_methods_answer_in_json() {
     let tailbox = default_tailbox().await;
     let caller = caller(&tailbox, "").await;
     for path in [
-        "/api/v2/tailnet/-/vip-services",
+        "/api/v2/tailnet/-/dns/nameservers",
         "/api/v2/tailnet/other/devices",
         "/api/v2/device/zero",
         "/api/v1/x",

@@ -1,11 +1,12 @@
 //! A client of the control protocol, on the client side of `ts_control_noise`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use isthmus_tailbox::{AuthKeySpec, Tailbox};
 use isthmus_tailnet_wire::control::{
-    Hostinfo, MapRequest, MapResponse, Node, RegisterAuth, RegisterRequest, RegisterResponse, ServerKeys,
+    Hostinfo, MapRequest, MapResponse, Node, NodeId, RegisterAuth, RegisterRequest, RegisterResponse, ServerKeys,
 };
 use isthmus_tailnet_wire::framing::FrameDecoder;
 use isthmus_tailnet_wire::keys::{DiscoKey, NodeKey};
@@ -94,8 +95,17 @@ impl Client {
 
     /// A new machine that is connected and registered with a new single-use key.
     pub(crate) async fn join(tailbox: &Tailbox, hostname: &str) -> Self {
+        Self::join_with(tailbox, hostname, &[]).await
+    }
+
+    /// The same with tags.
+    pub(crate) async fn join_with(tailbox: &Tailbox, hostname: &str, tags: &[&str]) -> Self {
         let client = Self::connect(tailbox, hostname).await;
-        let key = tailbox.create_auth_key(AuthKeySpec::default()).await.unwrap();
+        let spec = AuthKeySpec {
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            ..AuthKeySpec::default()
+        };
+        let key = tailbox.create_auth_key(spec).await.unwrap();
         let response = client.register(key.expose()).await;
         assert_eq!(response.error, "");
         assert!(response.machine_authorized);
@@ -158,7 +168,12 @@ impl Client {
 
     /// Sends a request and reads the whole answer.
     pub(crate) async fn post<T: Serialize>(&self, path: &str, document: &T) -> (u16, Vec<u8>) {
-        let (status, mut stream) = self.begin(path, document).await;
+        self.post_bytes(path, serde_json::to_vec(document).unwrap()).await
+    }
+
+    /// Sends a request with any body and reads the whole answer.
+    pub(crate) async fn post_bytes(&self, path: &str, body: Vec<u8>) -> (u16, Vec<u8>) {
+        let (status, mut stream) = self.begin(path, body).await;
         let mut body = Vec::new();
         while let Some(data) = within("the answer", stream.data()).await {
             body.extend_from_slice(&data.unwrap());
@@ -176,23 +191,23 @@ impl Client {
     }
 
     pub(crate) async fn stream_with(&self, request: &MapRequest) -> MapStream {
-        let (status, stream) = self.begin("/machine/map", request).await;
+        let (status, stream) = self.begin("/machine/map", serde_json::to_vec(request).unwrap()).await;
         assert_eq!(status, 200);
         MapStream {
             stream,
             frames: FrameDecoder::default(),
             compressed: request.compress == "zstd",
+            peers: BTreeMap::new(),
         }
     }
 
-    async fn begin<T: Serialize>(&self, path: &str, document: &T) -> (u16, h2::RecvStream) {
+    async fn begin(&self, path: &str, content: Vec<u8>) -> (u16, h2::RecvStream) {
         let mut requests = self.requests.clone().ready().await.unwrap();
         let uri = format!("http://{}{path}", self.host);
         let (response, mut body) = requests
             .send_request(http::Request::post(uri).body(()).unwrap(), false)
             .unwrap();
-        body.send_data(Bytes::from(serde_json::to_vec(document).unwrap()), true)
-            .unwrap();
+        body.send_data(Bytes::from(content), true).unwrap();
         let response = within("the response", response).await.unwrap();
         (response.status().as_u16(), response.into_body())
     }
@@ -203,6 +218,8 @@ pub(crate) struct MapStream {
     stream: h2::RecvStream,
     frames: FrameDecoder,
     compressed: bool,
+    /// The peers that all messages so far amount to.
+    pub(crate) peers: BTreeMap<NodeId, Node>,
 }
 
 impl MapStream {
@@ -215,7 +232,9 @@ impl MapStream {
                 } else {
                     frame
                 };
-                return Some(serde_json::from_slice(&json).unwrap());
+                let message = serde_json::from_slice(&json).unwrap();
+                self.apply(&message);
+                return Some(message);
             }
             let data = within("a map message", self.stream.data()).await?.ok()?;
             let _ = self.stream.flow_control().release_capacity(data.len());
@@ -241,9 +260,43 @@ impl MapStream {
 
     /// Waits for the peer of this name, in a state that satisfies a condition.
     pub(crate) async fn until_peer(&mut self, name: &str, condition: impl Fn(&Node) -> bool) -> Node {
-        let found = |message: &MapResponse| message.peers.iter().find(|p| p.name == name && condition(p)).cloned();
-        let message = self.until(name, |message| found(message).is_some()).await;
-        found(&message).unwrap()
+        within(name, async {
+            loop {
+                let peer = self.peers.values().find(|peer| peer.name == name && condition(peer));
+                if let Some(peer) = peer {
+                    return peer.clone();
+                }
+                assert!(self.next().await.is_some(), "the stream ended before {name}");
+            }
+        })
+        .await
+    }
+
+    /// Takes over what a message says about peers, in the order of the Go client.
+    fn apply(&mut self, message: &MapResponse) {
+        if !message.peers.is_empty() {
+            self.peers = message.peers.iter().map(|peer| (peer.id, peer.clone())).collect();
+            return;
+        }
+        self.peers.retain(|id, _| !message.peers_removed.contains(id));
+        self.peers
+            .extend(message.peers_changed.iter().map(|peer| (peer.id, peer.clone())));
+        for (id, seen) in &message.peer_seen_change {
+            assert!(!seen, "this server knows the time");
+            self.peers.get_mut(id).unwrap().last_seen = None;
+        }
+        for change in &message.peers_changed_patch {
+            let peer = self.peers.get_mut(&change.node_id).unwrap();
+            peer.endpoints = change.endpoints.clone().unwrap_or_else(|| peer.endpoints.clone());
+            peer.key = change.key.unwrap_or(peer.key);
+            peer.disco_key = change.disco_key.unwrap_or(peer.disco_key);
+            peer.online = change.online.or(peer.online);
+            peer.last_seen = change.last_seen.or(peer.last_seen);
+            peer.key_expiry = change.key_expiry.unwrap_or(peer.key_expiry);
+            if change.derp_region != 0 {
+                peer.home_derp = change.derp_region;
+            }
+        }
     }
 
     /// Waits for the server to end the stream.

@@ -306,7 +306,8 @@ async fn handshake_for_another_key_and_malformed_ones_are_refused() {
 async fn unknown_paths_and_malformed_bodies_are_refused_on_a_connection_that_goes_on() {
     let tailbox = tailbox().await;
     let client = Client::join(&tailbox, "a").await;
-    assert_eq!(client.post("/machine/set-dns", &json!({})).await.0, 404);
+    assert_eq!(client.post("/machine/audit-log", &json!({})).await.0, 404);
+    assert_eq!(client.post("/c2n/nobody-asked", &json!({})).await.0, 404);
     assert_eq!(client.post("/machine/map", &json!(["no object"])).await.0, 400);
     assert_eq!(
         client

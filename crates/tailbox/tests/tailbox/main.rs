@@ -1,6 +1,8 @@
 //! A whole tailbox over loopback: clients that speak the control protocol, and callers of the API.
 
 #[cfg(test)]
+mod acme;
+#[cfg(test)]
 mod api;
 #[cfg(test)]
 mod client;
@@ -14,3 +16,7 @@ mod join;
 mod relay;
 #[cfg(test)]
 mod restart;
+#[cfg(test)]
+mod services;
+#[cfg(test)]
+mod settings;

@@ -1,0 +1,77 @@
+//! One question, one answer.
+
+use hickory_proto::op::{Message, MessageType, Metadata, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::{SOA, TXT};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+
+use crate::shared::Shared;
+
+/// The longest answer over UDP; whoever wants more asks again over TCP.
+pub(super) const UDP_LIMIT: usize = 512;
+/// Seconds that an answer may be kept: a name gets new values at any time.
+const TTL: u32 = 1;
+/// Seconds between looks of secondary servers, of which there are none.
+const REFRESH: i32 = 3600;
+
+/// The answer to a question; nothing for what is none.
+pub(super) fn to(shared: &Shared, question: &[u8], limit: usize) -> Option<Vec<u8>> {
+    let question = Message::from_vec(question).ok()?;
+    if question.metadata.message_type != MessageType::Query {
+        return None;
+    }
+    let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
+    answer.metadata = Metadata::response_from_request(&question.metadata);
+    answer.metadata.response_code = match (question.metadata.op_code, question.queries.as_slice()) {
+        (OpCode::Query, [query]) => {
+            answer.add_query(query.clone());
+            look_up(shared, query, &mut answer)
+        }
+        (OpCode::Query, _) => ResponseCode::FormErr,
+        _ => ResponseCode::NotImp,
+    };
+    let bytes = answer.to_vec().ok()?;
+    if bytes.len() <= limit {
+        Some(bytes)
+    } else {
+        answer.truncate().to_vec().ok()
+    }
+}
+
+fn look_up(shared: &Shared, query: &Query, answer: &mut Message) -> ResponseCode {
+    let name = query.name().to_lowercase().to_ascii();
+    let name = name.trim_end_matches('.');
+    let domain = shared.tailnet.domain.as_str();
+    let is_own = name == domain || name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+    if !is_own || query.query_class() != DNSClass::IN {
+        return ResponseCode::Refused;
+    }
+    answer.metadata.authoritative = true;
+    let values = shared.challenges.values(name);
+    if matches!(query.query_type(), RecordType::TXT | RecordType::ANY) {
+        let records = values.iter().map(|value| {
+            let data = RData::TXT(TXT::new(vec![value.clone()]));
+            Record::from_rdata(query.name().clone(), TTL, data)
+        });
+        answer.add_answers(records);
+    }
+    if answer.answers.is_empty()
+        && let Some(authority) = authority(domain)
+    {
+        answer.add_authority(authority);
+    }
+    // A name above one with records exists as well, although it has none.
+    let exists = !values.is_empty() || shared.is_name(name);
+    if exists {
+        ResponseCode::NoError
+    } else {
+        ResponseCode::NXDomain
+    }
+}
+
+/// The start of the tailnet's zone, by which askers know how long "no" holds.
+fn authority(domain: &str) -> Option<Record> {
+    let zone = Name::from_ascii(format!("{domain}.")).ok()?;
+    let person = Name::from_ascii(format!("hostmaster.{domain}.")).ok()?;
+    let start = SOA::new(zone.clone(), person, 1, REFRESH, REFRESH, REFRESH, TTL);
+    Some(Record::from_rdata(zone, TTL, RData::SOA(start)))
+}
