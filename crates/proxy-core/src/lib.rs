@@ -29,7 +29,7 @@ pub use routes::{
 };
 pub use rules::{
     Action, BaseChain, Chain, ChainType, Direction, Hook, MARK_FROM_TAILNET, MARK_TO_TAILNET, Match, PortSet, Protocol,
-    Rule, RulePlan, TABLE_NAME, TRACK_EGRESS, TRACK_INGRESS, TRACK_RELAYED,
+    Rule, RulePlan, TABLE_NAME, TRACK, TRACK_EGRESS, TRACK_INGRESS, TRACK_MASK, TRACK_RELAYED,
 };
 pub use settings::{Login, LoginSource, PathSetting, PodIdentity, Settings, SettingsError, SettingsProblem};
 pub use versioned_config::{

@@ -200,6 +200,11 @@ impl Plan {
         }
     }
 
+    /// Whether flows that this plan let through may be outside of the one that follows it.
+    pub fn may_strand_flows(&self, next: &Self) -> bool {
+        self != next && !self.ways().is_empty()
+    }
+
     fn admits_ingress(&self, flow: &Flow) -> bool {
         let Mode::Ingress(ingress) = &self.mode else {
             return false;

@@ -18,6 +18,10 @@ pub const TABLE_NAME: &str = "isthmus";
 pub const MARK_FROM_TAILNET: u32 = 0x6973_0001;
 /// The packet mark of what is to leave by the tailnet.
 pub const MARK_TO_TAILNET: u32 = 0x6973_0002;
+/// What the connection marks of all flows of the proxy have in common, in the bits of [`TRACK_MASK`].
+pub const TRACK: u32 = 0x6973_0010;
+/// Which bits of a connection mark tell the proxy's flows from others.
+pub const TRACK_MASK: u32 = 0xffff_fff0;
 /// The connection mark of flows that peers opened to the cluster.
 pub const TRACK_INGRESS: u32 = 0x6973_0011;
 /// The connection mark of flows that Pods opened to the tailnet.

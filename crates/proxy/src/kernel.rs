@@ -1,5 +1,7 @@
 //! The kernel's part of the proxy: rules and routes of one plan, put in place in the order that never opens a gap.
 
+use std::sync::{Mutex, PoisonError};
+
 use isthmus_proxy_core::{Plan, RelayListeners, RelayPlan, RoutePlan, RulePlan};
 use thiserror::Error;
 
@@ -23,6 +25,8 @@ pub struct Kernel {
     filter: PacketFilter,
     routing: Routing,
     relay: Option<Relay>,
+    /// The plan put in place last; none while that is not known for sure.
+    in_place: Mutex<Option<Plan>>,
 }
 
 impl Kernel {
@@ -32,6 +36,7 @@ impl Kernel {
             filter: PacketFilter::open()?,
             routing: Routing::open()?,
             relay: None,
+            in_place: Mutex::default(),
         })
     }
 
@@ -71,14 +76,21 @@ impl Kernel {
     /// end last, when their next packet already meets the new rules. The relay follows before the rules, which hand nothing
     /// to it that it does not know. Without the tailnet's device, what needs it is refused.
     pub async fn apply(&self, plan: &Plan) -> Result<Routed, KernelError> {
+        let before = self.in_place.lock().unwrap_or_else(PoisonError::into_inner).take();
         let tun_is_up = self.routing.is_up(&plan.tun.name).await?;
         let plan = &if tun_is_up { plan.clone() } else { plan.without_device() };
         if let Some(relay) = &self.relay {
             relay.follow(RelayPlan::build(plan));
         }
-        self.filter.replace(&RulePlan::build(plan)).await?;
+        let had_rules = self.filter.replace(&RulePlan::build(plan)).await?;
         let routed = self.routing.apply(plan, &RoutePlan::build(plan)).await?;
-        let forgotten = self.filter.forget_flows_outside(plan).await?;
+        // The kernel looks through the tracked flows of all Pods of the machine to find ours: milliseconds of its time.
+        let forgotten = if before.map_or(had_rules, |before| before.may_strand_flows(plan)) {
+            self.filter.forget_flows_outside(plan).await?
+        } else {
+            0
+        };
+        *self.in_place.lock().unwrap_or_else(PoisonError::into_inner) = Some(plan.clone());
         tracing::debug!(forgotten, tun_is_up, "plan is in place");
         Ok(routed)
     }

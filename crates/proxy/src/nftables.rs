@@ -9,8 +9,8 @@ mod encode;
 use std::net::{IpAddr, SocketAddr};
 
 use isthmus_proxy_core::{
-    Action, BaseChain, Chain, ChainType, Flow, FlowEnd, Hook, Match, Plan, Protocol, Rule, RulePlan, TABLE_NAME,
-    TRACK_EGRESS, TRACK_INGRESS, TRACK_RELAYED,
+    Action, BaseChain, Chain, ChainType, Flow, FlowEnd, Hook, Match, Plan, Protocol, Rule, RulePlan, TABLE_NAME, TRACK,
+    TRACK_MASK,
 };
 use nlink::Connection;
 use nlink::netlink::netfilter::{ConntrackEntry, ConntrackFilter, ConntrackTuple, IpProtocol, TcpConntrackState};
@@ -123,8 +123,8 @@ impl PacketFilter {
         Ok(entries.first().and_then(ends))
     }
 
-    /// Replaces all rules of the proxy. On an error everything is as before.
-    pub async fn replace(&self, rules: &RulePlan) -> Result<(), NftablesError> {
+    /// Replaces all rules of the proxy, and says whether there were any. On an error everything is as before.
+    pub async fn replace(&self, rules: &RulePlan) -> Result<bool, NftablesError> {
         let tables = self
             .rules
             .list_tables_in(Family::Inet)
@@ -137,29 +137,20 @@ impl PacketFilter {
             create(self.rules.transaction(), rules, exists).map_err(NftablesError::Encode)?
         };
         let transaction = fill(transaction, rules).map_err(NftablesError::Encode)?;
-        transaction.commit(&self.rules).await.map_err(NftablesError::Replace)
+        transaction.commit(&self.rules).await.map_err(NftablesError::Replace)?;
+        Ok(exists)
     }
 
     /// Deletes tracked flows of ours that `plan` does not admit, and says how many there were. Their next packet meets
     /// the rules as a first one.
     pub async fn forget_flows_outside(&self, plan: &Plan) -> Result<usize, NftablesError> {
         let mut forgotten = 0;
-        for mark in [TRACK_INGRESS, TRACK_EGRESS, TRACK_RELAYED] {
-            let filter = ConntrackFilter::new().mark(mark, u32::MAX);
-            let entries = self
-                .flows
-                .get_conntrack_matching(&filter)
-                .await
-                .map_err(NftablesError::Forget)?;
-            for entry in entries
-                .iter()
-                .filter(|entry| flow_of(entry).is_some_and(|flow| !plan.admits(&flow)))
-            {
-                match self.flows.del_conntrack_entry(entry).await {
-                    Ok(()) => forgotten += 1,
-                    Err(error) if error.is_not_found() => {}
-                    Err(error) => return Err(NftablesError::Forget(error)),
-                }
+        let is_outside = |entry: &&ConntrackEntry| flow_of(entry).is_some_and(|flow| !plan.admits(&flow));
+        for entry in self.own_flows().await?.iter().filter(is_outside) {
+            match self.flows.del_conntrack_entry(entry).await {
+                Ok(()) => forgotten += 1,
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(NftablesError::Forget(error)),
             }
         }
         Ok(forgotten)
@@ -167,19 +158,17 @@ impl PacketFilter {
 
     /// How many TCP connections that a plan let through are open.
     pub async fn open_connections(&self) -> Result<usize, NftablesError> {
-        let mut open = 0;
-        for mark in [TRACK_INGRESS, TRACK_EGRESS, TRACK_RELAYED] {
-            let entries = self
-                .flows
-                .get_conntrack_matching(&ConntrackFilter::new().mark(mark, u32::MAX))
-                .await;
-            let entries = entries.map_err(NftablesError::Forget)?;
-            open += entries
-                .iter()
-                .filter(|e| e.tcp_state == Some(TcpConntrackState::Established))
-                .count();
-        }
-        Ok(open)
+        let is_open = |entry: &&ConntrackEntry| entry.tcp_state == Some(TcpConntrackState::Established);
+        Ok(self.own_flows().await?.iter().filter(is_open).count())
+    }
+
+    /// The tracked flows that a plan let through.
+    async fn own_flows(&self) -> Result<Vec<ConntrackEntry>, NftablesError> {
+        let ours = ConntrackFilter::new().mark(TRACK, TRACK_MASK);
+        self.flows
+            .get_conntrack_matching(&ours)
+            .await
+            .map_err(NftablesError::Forget)
     }
 
     async fn has_shape_of(&self, rules: &RulePlan) -> Result<bool, NftablesError> {

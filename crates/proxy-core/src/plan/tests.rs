@@ -172,3 +172,16 @@ fn relayed_flow_lives_on_only_while_the_relay_carries_it() {
     plan.mode = Mode::Closed;
     assert!(!plan.admits(&flow(80)));
 }
+
+#[test]
+fn flows_may_be_stranded_only_by_another_plan_than_the_one_that_let_them_through() {
+    let (carrying, other) = (plan(listed_ingress()), plan(every_port()));
+    let closed = Plan {
+        mode: Mode::Closed,
+        ..carrying.clone()
+    };
+    assert!(carrying.may_strand_flows(&other));
+    assert!(carrying.may_strand_flows(&closed));
+    assert!(!carrying.may_strand_flows(&carrying.clone()), "nothing changes");
+    assert!(!closed.may_strand_flows(&carrying), "nothing was let through");
+}
