@@ -2,7 +2,7 @@
 
 mod accounts;
 mod expose;
-mod pods;
+mod path;
 
 use std::fs;
 use std::path::PathBuf;
@@ -26,8 +26,8 @@ use crate::{
 pub(crate) enum Bench {
     /// One TCP stream through two nodes in network namespaces, beside the bare link they run over
     Node(NodeOptions),
-    /// One TCP stream through the proxies of a cluster, beside the same stream without a tailnet
-    Pods(pods::Options),
+    /// Streams and new connections through the proxies of a cluster, beside the same from Pod to Pod
+    Path(path::Options),
     /// How soon an exposed Service is ready and reached, one by one and many at once, and what that costs
     Expose(expose::Options),
 }
@@ -69,7 +69,7 @@ struct NodeUse {
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Node(options) => measure_nodes(options),
-        Bench::Pods(options) => pods::run(options),
+        Bench::Path(options) => path::run(options),
         Bench::Expose(options) => expose::run(options),
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use isthmus_testkit::netns::Namespace;
 use serde::Serialize;
 
 use crate::demo::stage::Stage;
@@ -39,6 +40,11 @@ impl Pod {
         Self::find(stage, "isthmus", &format!("tailscale.com/parent-resource={service}"))
     }
 
+    /// The one Pod of the default namespace with this label.
+    pub(super) fn of_workload(stage: &Stage, label: &str) -> Result<Self> {
+        Self::find(stage, "default", label)
+    }
+
     /// The accounts of the one Pod with this label: the kubelet names its control group after the Pod's UID.
     fn find(stage: &Stage, namespace: &str, label: &str) -> Result<Self> {
         let uid = stage.kubectl(&[
@@ -60,6 +66,13 @@ impl Pod {
             processor: group("cpuacct")?,
             memory: group("memory")?,
         })
+    }
+
+    /// The network namespace that the Pod's containers share.
+    pub(super) fn network(&self, name: &str) -> Result<Namespace> {
+        let process = first_process(&self.processor)
+            .with_context(|| format!("no process runs in {}", self.processor.display()))?;
+        Namespace::of_process(name, process).with_context(|| format!("enter the network of process {process}"))
     }
 
     pub(super) fn processor_seconds(&self) -> Result<f64> {
@@ -89,19 +102,26 @@ fn number(file: &Path) -> Result<f64> {
         .with_context(|| format!("{} holds a number", file.display()))
 }
 
+/// Some process of this control group or of one below it.
+fn first_process(group: &Path) -> Option<u32> {
+    let own = fs::read_to_string(group.join("cgroup.procs")).ok()?;
+    let below = || subfolders(group).iter().find_map(|group| first_process(group));
+    own.lines().next().and_then(|line| line.parse().ok()).or_else(below)
+}
+
 /// The first folder of this name at most `depth` levels below.
 fn find_folder(below: &Path, name: &str, depth: u32) -> Option<PathBuf> {
-    let folders = fs::read_dir(below)
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir());
-    let folders: Vec<PathBuf> = folders.collect();
+    let folders = subfolders(below);
     let here = folders
         .iter()
         .find(|path| path.file_name().is_some_and(|own| own == name));
     here.cloned()
         .or_else(|| (depth > 1).then(|| folders.iter().find_map(|path| find_folder(path, name, depth - 1)))?)
+}
+
+fn subfolders(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
 /// Seconds in which the machine's processors were busy.

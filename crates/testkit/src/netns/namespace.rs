@@ -1,6 +1,7 @@
 //! One network namespace and the thread that lives in it.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{self, Command, Output, Stdio};
 use std::sync::Arc;
@@ -35,10 +36,27 @@ impl Namespace {
     }
 
     pub(super) fn create(name: &str) -> Self {
+        let make =
+            || unshare(CloneFlags::CLONE_NEWNET).expect("the test has the right to make namespaces, see isolate!");
+        Self::inside(name, make)
+    }
+
+    /// The namespace in which a process lives; `name` appears in what the harness prints.
+    ///
+    /// # Errors
+    /// When there is no such process, or it may not be looked at.
+    pub fn of_process(name: &str, process: u32) -> io::Result<Self> {
+        let file = File::open(format!("/proc/{process}/ns/net"))?;
+        let join = move || setns(file, CloneFlags::CLONE_NEWNET).expect("who may look at a namespace may join it");
+        Ok(Self::inside(name, join))
+    }
+
+    /// Starts the thread that lives in the namespace which `enter` takes it to.
+    fn inside(name: &str, enter: impl FnOnce() + Send + 'static) -> Self {
         let (starter, jobs) = mpsc::channel::<Job>();
         let (send_file, file) = mpsc::channel();
         thread::spawn(move || {
-            unshare(CloneFlags::CLONE_NEWNET).expect("the test has the right to make namespaces, see isolate!");
+            enter();
             let file = File::open("/proc/thread-self/ns/net").expect("proc is mounted");
             send_file.send(file).expect("the creator waits for the file");
             for job in jobs {
@@ -47,7 +65,7 @@ impl Namespace {
         });
         let file = file
             .recv()
-            .unwrap_or_else(|_| panic!("cannot make the network namespace {name}"));
+            .unwrap_or_else(|_| panic!("cannot enter the network namespace {name}"));
         Self {
             inner: Arc::new(Inner {
                 name: name.to_owned(),
