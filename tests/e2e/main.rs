@@ -7,6 +7,7 @@
 
 mod cluster_lifecycle;
 mod cluster_network;
+mod live;
 mod operator;
 mod outside;
 mod proxy_by_hand;

@@ -6,6 +6,8 @@ pub const KUBE_SECRET: &str = "TS_KUBE_SECRET";
 pub const CONFIG_DIR: &str = "TS_EXPERIMENTAL_VERSIONED_CONFIG_DIR";
 /// `host:port` of the health and metrics server.
 pub const LOCAL_ADDR_PORT: &str = "TS_LOCAL_ADDR_PORT";
+/// `host:port` of the server that shows what the proxy does; none when not set.
+pub const DEBUG_ADDR_PORT: &str = "TS_DEBUG_ADDR_PORT";
 /// Serves `/healthz` when `true`.
 pub const ENABLE_HEALTH_CHECK: &str = "TS_ENABLE_HEALTH_CHECK";
 /// Serves `/metrics` when `true`.

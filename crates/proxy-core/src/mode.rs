@@ -25,6 +25,9 @@ pub struct Ingress {
     /// Its addresses: a ClusterIP of each family, or what a name resolves to. Each new flow goes to one of its family,
     /// chosen at random. Without any, nothing passes.
     pub targets: BTreeSet<IpAddr>,
+    /// Former addresses of a name, to which no new flow goes: TCP connections that lead there may go on while the target has
+    /// an address of the same family.
+    pub kept: BTreeSet<IpAddr>,
     /// What of it is reached.
     pub ports: IngressPorts,
 }
@@ -140,8 +143,20 @@ impl Mode {
 
     /// From the tailnet to these addresses.
     pub fn ingress_to(targets: impl IntoIterator<Item = IpAddr>, ports: IngressPorts) -> Self {
-        let targets = targets.into_iter().collect();
-        Self::Ingress(Ingress { targets, ports })
+        Self::Ingress(Ingress {
+            targets: targets.into_iter().collect(),
+            kept: BTreeSet::new(),
+            ports,
+        })
+    }
+
+    /// The same mode, under which connections to these former addresses of its name may go on.
+    #[must_use]
+    pub fn keeping(mut self, former: BTreeSet<IpAddr>) -> Self {
+        if let Self::Ingress(ingress) = &mut self {
+            ingress.kept = former;
+        }
+        self
     }
 
     /// From the cluster to these addresses on the tailnet, every port.

@@ -1,8 +1,8 @@
 //! Names that DNS resolves: what is kept of the answers, when to ask again, and where a name must never lead.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::mode::unreachable_kind;
 
@@ -11,6 +11,13 @@ const SHORTEST: Duration = Duration::from_secs(5);
 
 /// However long it is, they are asked again after this.
 const LONGEST: Duration = Duration::from_hours(1);
+
+/// Connections to an address that DNS no longer gives may go on this long, and for [`GRACE_LIVES`] times to live of the answer
+/// without it if that is longer: some servers give another part of many addresses each time.
+const GRACE: Duration = Duration::from_mins(10);
+
+/// See [`GRACE`].
+const GRACE_LIVES: u32 = 3;
 
 /// The longest pause between questions that fail.
 const LONGEST_AFTER_FAILURE: Duration = Duration::from_mins(1);
@@ -46,6 +53,8 @@ pub enum Reply {
 pub struct KnownName {
     v4: BTreeSet<IpAddr>,
     v6: BTreeSet<IpAddr>,
+    /// Former addresses, each with the time until which it is kept.
+    former: BTreeMap<IpAddr, Instant>,
     answered: bool,
     failure: Option<String>,
     failures: u32,
@@ -64,9 +73,12 @@ pub struct Guard {
 
 impl KnownName {
     /// Takes the replies to a question for both families; gives the time after which to ask again.
-    pub fn take(&mut self, v4: Reply, v6: Reply) -> Duration {
+    pub fn take(&mut self, v4: Reply, v6: Reply, now: Instant) -> Duration {
         let replies = [(v4, &mut self.v4), (v6, &mut self.v6)];
         let mut valid = LONGEST;
+        if replies.iter().any(|(reply, _)| matches!(reply, Reply::Answer { .. })) {
+            self.former.retain(|_, until| *until > now);
+        }
         let (mut reasons, mut matters) = (Vec::new(), false);
         for (reply, known) in replies {
             match reply {
@@ -75,6 +87,10 @@ impl KnownName {
                         valid = valid.min(valid_for);
                     }
                     self.answered = true;
+                    let grace = (GRACE_LIVES * valid_for.min(LONGEST)).max(GRACE);
+                    let gone = known.difference(&addresses).map(|address| (*address, now + grace));
+                    self.former.extend(gone);
+                    self.former.retain(|address, _| !addresses.contains(address));
                     *known = addresses;
                 }
                 Reply::Failed(reason) => {
@@ -99,6 +115,11 @@ impl KnownName {
     /// The addresses of both families, as last answered.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.v4.iter().chain(&self.v6).copied()
+    }
+
+    /// The addresses that it had until lately and that connections may still lead to, but nothing new.
+    pub fn former_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.former.keys().copied()
     }
 
     /// What to say about the name, in one line; nothing when all is well or nothing was asked yet.

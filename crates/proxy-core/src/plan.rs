@@ -9,7 +9,7 @@ use crate::flow::Flow;
 use crate::mode::{IngressPorts, Mode};
 use crate::relay::{RelayPlan, RelayPorts};
 use crate::routes::Family;
-use crate::rules::{TRACK_EGRESS, TRACK_INGRESS, TRACK_RELAYED};
+use crate::rules::{Protocol, TRACK_EGRESS, TRACK_INGRESS, TRACK_RELAYED};
 
 /// The name of the tailnet's device in the Pod.
 pub const TUN_NAME: &str = "tailscale0";
@@ -86,6 +86,17 @@ pub struct ReservedPorts {
     pub wireguard: u16,
     /// TCP: health and metrics.
     pub health: u16,
+    /// TCP: what is shown to whoever looks for a fault, where it is switched on.
+    pub debug: Option<u16>,
+}
+
+impl ReservedPorts {
+    /// All of them.
+    pub fn iter(self) -> impl Iterator<Item = (Protocol, u16)> {
+        let tcp = [Some(self.health), self.debug].into_iter().flatten();
+        let tcp = tcp.map(|port| (Protocol::Tcp, port));
+        [(Protocol::Udp, self.wireguard)].into_iter().chain(tcp)
+    }
 }
 
 impl Paths {
@@ -216,7 +227,12 @@ impl Plan {
                 .zip(flow.original.destination_port)
                 .is_some_and(|served| ports.contains(&served)),
         };
-        let leads_there = |way: &Way| flow.original.destination == way.own && way.targets.contains(&flow.reply.source);
+        let target = flow.reply.source;
+        let is_kept = flow.protocol == Some(Protocol::Tcp) && ingress.kept.contains(&target);
+        let leads_there = |way: &Way| {
+            let is_family = Family::of(target) == Family::of(way.own);
+            flow.original.destination == way.own && (way.targets.contains(&target) || is_kept && is_family)
+        };
         port_is_served && self.kernel_ways().iter().any(leads_there)
     }
 

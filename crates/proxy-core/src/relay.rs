@@ -22,6 +22,8 @@ pub struct RelayRoute {
     /// The addresses that stand behind it, each as good as the others; all of the family of `source`. None: everything
     /// is refused.
     pub targets: Vec<IpAddr>,
+    /// Former addresses, to which nothing new goes: connections that lead there may go on.
+    pub kept: BTreeSet<IpAddr>,
     /// The own address that the targets see, which also decides the way that packets to them take.
     pub source: IpAddr,
     /// What of it is carried, each port to the same number at the target.
@@ -82,7 +84,9 @@ impl RelayPlan {
     /// Whether what arrived for this address and port still leads to `target`, from `source`.
     pub fn leads(&self, protocol: Protocol, arrived: SocketAddr, source: IpAddr, target: SocketAddr) -> bool {
         self.route(protocol, arrived).is_some_and(|route| {
-            route.source == source && route.targets.contains(&target.ip()) && target.port() == arrived.port()
+            let is_kept = protocol == Protocol::Tcp && route.kept.contains(&target.ip());
+            let leads = is_kept || route.targets.contains(&target.ip());
+            route.source == source && leads && target.port() == arrived.port()
         })
     }
 }
@@ -99,19 +103,22 @@ fn build_routes(plan: &Plan, way: &Way) -> Vec<(IpAddr, RelayRoute)> {
                 IngressPorts::All => RelayedPorts::AllBut(BTreeSet::new()),
                 IngressPorts::Listed(ports) => RelayedPorts::Only(ports.clone()),
             };
-            let route = |source| (way.own, RelayRoute { targets, source, ports });
-            pod.next().map(route).into_iter().collect()
+            let kept = ingress.kept.clone();
+            let route = |source| RelayRoute {
+                targets,
+                kept,
+                source,
+                ports,
+            };
+            pod.next().map(|source| (way.own, route(source))).into_iter().collect()
         }
         Mode::Egress(_) => {
-            let reserved = [
-                (Protocol::Udp, plan.reserved.wireguard),
-                (Protocol::Tcp, plan.reserved.health),
-            ];
             let route = |arrived| {
                 let route = RelayRoute {
                     targets: targets.clone(),
+                    kept: BTreeSet::new(),
                     source: way.own,
-                    ports: RelayedPorts::AllBut(BTreeSet::from(reserved)),
+                    ports: RelayedPorts::AllBut(plan.reserved.iter().collect()),
                 };
                 (arrived, route)
             };
@@ -132,6 +139,7 @@ mod tests {
     fn plan(ports: RelayedPorts) -> RelayPlan {
         let route = RelayRoute {
             targets: vec![address("fd00:10:96::7")],
+            kept: BTreeSet::from([address("fd00:10:96::9")]),
             source: address("fd00:10:244:1::5"),
             ports,
         };
@@ -175,5 +183,16 @@ mod tests {
             "another port"
         );
         assert!(!plan.leads(Tcp, arrived, address("fd00:10:244:1::6"), at("[fd00:10:96::7]:80")));
+        assert!(
+            plan.leads(Tcp, arrived, source, at("[fd00:10:96::9]:80")),
+            "a former one"
+        );
+        let both = RelayedPorts::Only(BTreeSet::from([(Tcp, 80), (Udp, 80)]));
+        let plan = self::plan(both);
+        assert!(plan.leads(Udp, arrived, source, at("[fd00:10:96::7]:80")));
+        assert!(
+            !plan.leads(Udp, arrived, source, at("[fd00:10:96::9]:80")),
+            "datagrams move at once"
+        );
     }
 }

@@ -28,6 +28,8 @@ pub struct Settings {
     pub state_dir: Option<PathBuf>,
     /// Where health and metrics are served.
     pub health: SocketAddr,
+    /// Where the proxy shows what it does to whoever looks for a fault; nowhere when not set.
+    pub debug: Option<SocketAddr>,
     /// The UDP port of WireGuard.
     pub wireguard_port: u16,
     /// Who the Pod is.
@@ -126,6 +128,7 @@ impl Settings {
             kube_secret: reader.kube_secret(),
             state_dir: reader.text("TS_STATE_DIR").map(PathBuf::from),
             health: reader.health(),
+            debug: reader.address(env::DEBUG_ADDR_PORT, "[::]:9001"),
             wireguard_port: reader.wireguard_port(),
             pod: reader.pod(),
             path: reader.path(),
@@ -134,6 +137,7 @@ impl Settings {
             config,
         };
         reader.check_userspace(settings.config.is_some());
+        reader.check_routes();
         reader.finish(settings)
     }
 }

@@ -7,11 +7,9 @@ use http::StatusCode;
 use http::header::{HeaderName, HeaderValue};
 use isthmus_runtime::admin::{Admin, Answer, text};
 use isthmus_runtime::{Readiness, ReadinessGuard};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
 
-use crate::relay::RelayMetrics;
+use crate::debug::DebugView;
+use crate::metrics::Metrics;
 
 const POD_IPV4: HeaderName = HeaderName::from_static("pod-ipv4");
 const POD_IPV6: HeaderName = HeaderName::from_static("pod-ipv6");
@@ -22,6 +20,7 @@ pub(crate) struct Health {
     readiness: Readiness,
     pending: Mutex<Pending>,
     metrics: Metrics,
+    view: DebugView,
 }
 
 #[derive(Default)]
@@ -29,21 +28,6 @@ struct Pending {
     login: Option<ReadinessGuard>,
     rules: Option<ReadinessGuard>,
     end: Option<ReadinessGuard>,
-}
-
-/// Figures of a proxy.
-#[derive(Clone, Default)]
-pub(crate) struct Metrics {
-    /// Plans put in place, also the same one again.
-    pub(crate) plans_applied: Counter,
-    /// Plans that could not be put in place.
-    pub(crate) plans_failed: Counter,
-    /// 1 while the control server is connected.
-    pub(crate) control_connected: Gauge,
-    /// 1 while the tailnet's device is up.
-    pub(crate) device_up: Gauge,
-    /// What the relay says.
-    pub(crate) relay: RelayMetrics,
 }
 
 impl Health {
@@ -58,11 +42,17 @@ impl Health {
             readiness,
             pending: Mutex::new(pending),
             metrics: Metrics::default(),
+            view: DebugView::default(),
         }
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// What is shown to whoever looks for a fault.
+    pub(crate) fn view(&self) -> &DebugView {
+        &self.view
     }
 
     /// The node is logged in and holds a network map.
@@ -89,32 +79,9 @@ impl Health {
         let readiness = self.readiness.clone();
         Admin {
             readiness: readiness.clone(),
-            metrics: self.registry(),
+            metrics: self.metrics.registry(),
             handler: Box::new(move |path| (path == "/healthz").then(|| healthz(&readiness, &pod))),
         }
-    }
-
-    fn registry(&self) -> Registry {
-        let mut registry = Registry::with_prefix("isthmus_proxy");
-        let metrics = &self.metrics;
-        registry.register("plans_applied", "Plans put in place", metrics.plans_applied.clone());
-        registry.register(
-            "plans_failed",
-            "Plans that could not be put in place",
-            metrics.plans_failed.clone(),
-        );
-        registry.register(
-            "control_connected",
-            "Whether control is connected",
-            metrics.control_connected.clone(),
-        );
-        registry.register(
-            "device_up",
-            "Whether the tailnet's device is up",
-            metrics.device_up.clone(),
-        );
-        metrics.relay.register(&mut registry);
-        registry
     }
 }
 
@@ -138,24 +105,9 @@ fn healthz(readiness: &Readiness, pod: &[IpAddr]) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
     use std::sync::Arc;
 
-    use prometheus_client::encoding::text::encode;
-
     use super::Health;
-
-    const DOCUMENTED: &str = include_str!("../../../docs/metrics.md");
-
-    #[test]
-    fn documented_metrics_are_those_that_there_are() {
-        let mut text = String::new();
-        encode(&mut text, &Health::new().registry()).unwrap();
-        let samples = text.lines().filter(|line| !line.starts_with('#'));
-        let served: BTreeSet<&str> = samples.filter_map(|line| line.split([' ', '{']).next()).collect();
-        let words = DOCUMENTED.split('`').filter(|word| word.starts_with("isthmus_proxy_"));
-        assert_eq!(served, words.collect());
-    }
 
     #[test]
     fn proxy_is_healthy_once_logged_in_with_rules_and_until_its_end() {

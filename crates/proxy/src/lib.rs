@@ -4,10 +4,12 @@
 
 mod cached_state;
 mod config_watch;
+mod debug;
 mod health;
 mod kernel;
 mod kube_state;
 mod link_changes;
+mod metrics;
 mod name_watch;
 mod nftables;
 mod paths;

@@ -1,6 +1,6 @@
 //! Follows a name of DNS: asks, and asks again when the answer is no longer vouched for.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use isthmus_proxy_core::{KnownName, Reply};
 use isthmus_runtime::ErrorChain;
@@ -102,7 +102,7 @@ async fn follow_one(resolver: &Resolver, name: Option<String>, followed: &watch:
 }
 
 fn take(known: &mut KnownName, answers: Answers) -> Duration {
-    known.take(reply(answers.v4), reply(answers.v6))
+    known.take(reply(answers.v4), reply(answers.v6), Instant::now())
 }
 
 fn reply(answer: Result<Answer, ResolveError>) -> Reply {

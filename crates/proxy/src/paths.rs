@@ -3,7 +3,7 @@
 
 mod probe;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use isthmus_proxy_core::{Mode, Path, PathSetting, Paths, RelayListeners};
 use isthmus_runtime::ErrorChain;
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::kernel::Kernel;
-use crate::relay::{RelayLimits, RelayMetrics};
+use crate::relay::{RelayError, RelayLimits, RelayMetrics};
 
 /// What is known of the ways, and what was chosen.
 pub struct PathChoice {
@@ -61,40 +61,33 @@ impl PathChoice {
     pub async fn choose(&mut self, kernel: &mut Kernel, mode: &Mode) -> Paths {
         let forwards_ipv6 = kernel.routing().forwards_ipv6().await.unwrap_or(false);
         self.ipv6_is_not_forwarded |= !forwards_ipv6;
-        // What goes to a cluster IP alone meets the plugin's load balancing.
-        let redirected = *self.sockets_are_redirected.borrow() && matches!(mode, Mode::Ingress(_));
-        let (relay_v4, relay_v6) = match self.setting {
+        let wanted = self.wants_relay(mode);
+        let listeners = if wanted == (false, false) {
+            None
+        } else {
+            let started = kernel.start_relay(RelayLimits::default(), &self.metrics).await;
+            self.note(started)
+        };
+        let paths = resolve(wanted, listeners, forwards_ipv6);
+        self.announce(paths, mode);
+        paths
+    }
+
+    /// Which families the relay shall carry.
+    fn wants_relay(&self, mode: &Mode) -> (bool, bool) {
+        let redirected = self.is_redirected(mode);
+        let (v4, v6) = match self.setting {
             PathSetting::Automatic => (redirected, redirected || self.ipv6_is_not_forwarded),
             PathSetting::Relay => (true, true),
             PathSetting::Kernel => (false, false),
         };
-        let relay_v4 = relay_v4 && mode.targets().any(|target| target.is_ipv4());
-        let relay_v6 = relay_v6 && mode.targets().any(|target| target.is_ipv6());
-        let listeners = if relay_v4 || relay_v6 {
-            self.relay(kernel).await
-        } else {
-            None
-        };
-        let kernel_v6 = forwards_ipv6.then_some(Path::Kernel);
-        let relayed = |listeners: RelayListeners| Paths {
-            v4: if relay_v4 {
-                listeners.v4.map(Path::Relay)
-            } else {
-                Some(Path::Kernel)
-            },
-            v6: if relay_v6 {
-                listeners.v6.map(Path::Relay)
-            } else {
-                kernel_v6
-            },
-        };
-        let by_kernel = Paths {
-            v6: kernel_v6,
-            ..Paths::KERNEL
-        };
-        let paths = listeners.map_or(by_kernel, relayed);
-        self.announce(paths, mode, redirected);
-        paths
+        let has = |is_family: fn(&IpAddr) -> bool| mode.targets().any(|target| is_family(&target));
+        (v4 && has(IpAddr::is_ipv4), v6 && has(IpAddr::is_ipv6))
+    }
+
+    /// What goes to a cluster IP alone meets the plugin's load balancing.
+    fn is_redirected(&self, mode: &Mode) -> bool {
+        *self.sockets_are_redirected.borrow() && matches!(mode, Mode::Ingress(_))
     }
 
     /// Why a family is not carried that the relay would carry: one line for the user.
@@ -102,8 +95,22 @@ impl PathChoice {
         self.trouble.as_deref()
     }
 
-    async fn relay(&mut self, kernel: &mut Kernel) -> Option<RelayListeners> {
-        match kernel.start_relay(RelayLimits::default(), &self.metrics).await {
+    /// Why targets may not be reached although there are rules for them: one line for the user, where only the relay can do it
+    /// and there is none.
+    pub fn lacks_relay(&self, to_cluster_ips: bool) -> Option<String> {
+        let trouble = self.trouble.as_ref()?;
+        let what = if self.setting == PathSetting::Relay {
+            "by the relay, as ISTHMUS_PATH asks"
+        } else if to_cluster_ips && *self.sockets_are_redirected.borrow() {
+            "to cluster IPs, which only sockets reach in this cluster"
+        } else {
+            return None;
+        };
+        Some(format!("cannot carry {what}: {trouble}"))
+    }
+
+    fn note(&mut self, started: Result<RelayListeners, RelayError>) -> Option<RelayListeners> {
+        match started {
             Ok(listeners) => {
                 self.trouble = None;
                 Some(listeners)
@@ -119,7 +126,7 @@ impl PathChoice {
         }
     }
 
-    fn announce(&mut self, paths: Paths, mode: &Mode, redirected: bool) {
+    fn announce(&mut self, paths: Paths, mode: &Mode) {
         if *mode == Mode::Closed || self.announced == Some(paths) {
             return;
         }
@@ -132,11 +139,32 @@ impl PathChoice {
             ipv4 = name(paths.v4),
             ipv6 = name(paths.v6),
             ipv6_is_forwarded = !self.ipv6_is_not_forwarded,
-            cluster_ips_are_for_sockets_alone = redirected,
+            cluster_ips_are_for_sockets_alone = self.is_redirected(mode),
             setting = ?self.setting,
             "ways through the proxy are chosen"
         );
         self.announced = Some(paths);
+    }
+}
+
+/// The ways, when the relay is wanted for these families and listens there.
+fn resolve(wanted: (bool, bool), listeners: Option<RelayListeners>, forwards_ipv6: bool) -> Paths {
+    let by_kernel = Paths {
+        v6: forwards_ipv6.then_some(Path::Kernel),
+        ..Paths::KERNEL
+    };
+    let Some(listeners) = listeners else { return by_kernel };
+    Paths {
+        v4: if wanted.0 {
+            listeners.v4.map(Path::Relay)
+        } else {
+            by_kernel.v4
+        },
+        v6: if wanted.1 {
+            listeners.v6.map(Path::Relay)
+        } else {
+            by_kernel.v6
+        },
     }
 }
 
@@ -145,5 +173,68 @@ impl Drop for PathChoice {
         if let Some(probe) = &self.probe {
             probe.abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use isthmus_proxy_core::{IngressPorts, Mode, PathSetting, Paths};
+    use tokio::sync::watch;
+
+    use super::{PathChoice, resolve};
+    use crate::nftables::NftablesError;
+    use crate::relay::{RelayError, RelayMetrics};
+
+    fn choice(setting: PathSetting, redirected: bool) -> PathChoice {
+        PathChoice {
+            setting,
+            metrics: RelayMetrics::default(),
+            ipv6_is_not_forwarded: false,
+            sockets_are_redirected: watch::channel(redirected).1,
+            probe: None,
+            trouble: None,
+            announced: None,
+        }
+    }
+
+    /// What a kernel without the module says.
+    fn no_tproxy() -> RelayError {
+        RelayError::HandOver(NftablesError::Replace(nlink::Error::from_errno(-2)))
+    }
+
+    #[test]
+    fn kernel_without_nft_tproxy_is_named_where_only_sockets_reach_cluster_ips() {
+        let mode = Mode::ingress_to(["10.96.0.7".parse().unwrap()], IngressPorts::All);
+        let mut choice = choice(PathSetting::Automatic, true);
+        assert_eq!(choice.wants_relay(&mode), (true, false));
+        assert_eq!(choice.lacks_relay(true), None, "it was not tried yet");
+        let listeners = choice.note(Err(no_tproxy()));
+        assert_eq!(resolve((true, false), listeners, true), Paths::KERNEL);
+        let said = choice.lacks_relay(true).unwrap();
+        assert!(
+            said.starts_with("cannot carry to cluster IPs, which only sockets reach"),
+            "{said}"
+        );
+        assert!(said.contains("modprobe nft_tproxy"), "{said}");
+        assert_eq!(
+            choice.lacks_relay(false),
+            None,
+            "other addresses are reached by packets"
+        );
+    }
+
+    #[test]
+    fn relay_that_is_asked_for_and_not_to_be_had_is_named() {
+        let mut choice = choice(PathSetting::Relay, false);
+        choice.note(Err(no_tproxy()));
+        let said = choice.lacks_relay(false).unwrap();
+        assert!(said.contains("ISTHMUS_PATH") && said.contains("nft_tproxy"), "{said}");
+    }
+
+    #[test]
+    fn kernel_without_nft_tproxy_matters_to_nobody_whom_the_kernel_carries() {
+        let mut choice = choice(PathSetting::Automatic, false);
+        choice.note(Err(no_tproxy()));
+        assert_eq!(choice.lacks_relay(true), None);
     }
 }

@@ -49,16 +49,21 @@ pub async fn check_rights() -> Result<(), PreflightError> {
 }
 
 async fn check_packet_filter() -> Result<(), PreflightError> {
-    let filter = PacketFilter::open().map_err(PreflightError::Nftables)?;
-    let Err(error) = filter.probe().await else {
-        return Ok(());
+    let answer = match PacketFilter::open() {
+        Ok(filter) => filter.probe().await,
+        Err(error) => Err(error),
     };
+    answer.map_err(missing)
+}
+
+/// What is missing where the kernel's packet filter answers like this.
+fn missing(error: NftablesError) -> PreflightError {
     let denied = matches!(&error, NftablesError::List(source) if source.errno().is_some_and(|e| DENIED.contains(&e)));
-    Err(if denied {
+    if denied {
         PreflightError::NetAdmin(error)
     } else {
         PreflightError::Nftables(error)
-    })
+    }
 }
 
 fn open_tun(path: &Path) -> Result<(), PreflightError> {
@@ -78,7 +83,24 @@ fn open_tun(path: &Path) -> Result<(), PreflightError> {
 mod tests {
     use std::path::Path;
 
-    use super::{PreflightError, open_tun};
+    use super::{PreflightError, missing, open_tun};
+    use crate::nftables::NftablesError;
+
+    /// `ENOENT`, `EPROTONOSUPPORT` and `EOPNOTSUPP`: what kernels say that have no such module.
+    const ABSENT: [i32; 3] = [2, 93, 95];
+
+    #[test]
+    fn kernel_without_nf_tables_is_told_from_a_missing_right() {
+        for number in ABSENT {
+            let errors = [NftablesError::Open, NftablesError::List];
+            for error in errors.map(|error| missing(error(nlink::Error::from_errno(-number)))) {
+                let said = error.to_string();
+                assert!(said.contains("load the kernel module nf_tables on the node"), "{said}");
+            }
+        }
+        let denied = missing(NftablesError::List(nlink::Error::from_errno(-1)));
+        assert!(matches!(denied, PreflightError::NetAdmin(_)), "{denied}");
+    }
 
     #[test]
     fn missing_tun_device_is_named_with_its_mount() {

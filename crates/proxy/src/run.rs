@@ -48,9 +48,11 @@ pub enum ProxyError {
         "cannot use the API server: give the Pod a ServiceAccount with its token, or set TS_KUBE_SECRET to nothing"
     )]
     Cluster(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The health port is taken.
-    #[error("cannot serve health and metrics at {address}: set TS_LOCAL_ADDR_PORT to a free one")]
-    Health {
+    /// A port is taken.
+    #[error(
+        "cannot serve health, metrics or debugging at {address}: set TS_LOCAL_ADDR_PORT and TS_DEBUG_ADDR_PORT to free ones"
+    )]
+    Listen {
         /// The address.
         address: SocketAddr,
         /// The kernel's answer.

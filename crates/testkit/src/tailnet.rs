@@ -48,13 +48,28 @@ impl Tailnet {
     /// # Errors
     /// When it does not answer; the error shows the end of its log.
     pub fn start(host: Host, program: &Path, folder: &Path) -> Result<Self> {
+        Self::start_with(host, program, folder, &[])
+    }
+
+    /// The same with a policy, as HuJSON.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), also for a policy that is none.
+    pub fn start_with_policy(host: Host, program: &Path, folder: &Path, policy: &str) -> Result<Self> {
+        let file = folder.join("policy.hujson");
+        fs::write(&file, policy).with_context(|| format!("write {}", file.display()))?;
+        Self::start_with(host, program, folder, &[Path::new("--policy"), &file])
+    }
+
+    fn start_with(host: Host, program: &Path, folder: &Path, options: &[&Path]) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         let (credentials, log) = (folder.join("credentials.json"), folder.join("tailbox.log"));
         let mut command = Command::new(program);
         command
             .args(["tailbox", "--listen", &format!("{}:{PORT}", host.address)])
             .arg("--credentials-out")
-            .arg(&credentials);
+            .arg(&credentials)
+            .args(options);
         let process = spawn(&host, command, &log)?;
         let mut tailnet = Self {
             host,

@@ -125,6 +125,7 @@ impl Topology {
             reserved: ReservedPorts {
                 wireguard: 41641,
                 health: 9002,
+                debug: None,
             },
         }
     }

@@ -50,7 +50,9 @@ fn ingress_follows_a_name_of_dns_and_keeps_its_last_answer_when_dns_fails() {
 
     scene.names.set(NAME, &[HOSTS[1]]);
     wait_for(&scene, &own, &saw("two"));
-    assert_reset(&mut held);
+    scene.names.wait_for_questions();
+    assert_eq!(connect(scene.device(), &own, 5432), saw("two"));
+    assert_lives(&mut held);
 
     scene.names.fail(true);
     scene.names.wait_for_questions();
@@ -129,6 +131,15 @@ fn hold(scene: &Scene, own: &str) -> (TcpStream, TcpStream) {
     client.write_all(b"a").unwrap();
     server.read_exact(&mut [0]).unwrap();
     (client, server)
+}
+
+/// What the client sends arrives.
+fn assert_lives((client, server): &mut (TcpStream, TcpStream)) {
+    server.set_read_timeout(Some(wait::PATIENCE)).unwrap();
+    client.write_all(b"b").unwrap();
+    let mut sent = [0];
+    server.read_exact(&mut sent).unwrap();
+    assert_eq!(sent, *b"b");
 }
 
 /// What the client sends no longer arrives, and it learns of that at once.

@@ -157,18 +157,7 @@ fn open_connection_may_finish_when_the_proxy_is_told_to_end() {
 }
 
 fn is_ready(scene: &Scene) -> bool {
-    let health = SocketAddr::new(address(POD), 9002);
-    let ask = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&health, wait::PATIENCE)?;
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: proxy\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    scene
-        .cluster
-        .enter(ask)
-        .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    scene.get(9002, "/healthz").is_some()
 }
 
 /// A byte there and one back.

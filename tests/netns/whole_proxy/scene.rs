@@ -6,12 +6,15 @@
 //! ```
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
 use isthmus_testkit::netns::{Namespace, Process};
 use isthmus_testkit::{binary, wait};
 
 use super::name_server::NameServer;
+use crate::proxy::topology::address;
 use crate::tailnet::world::Tailnet;
 
 /// The Pod's address.
@@ -77,14 +80,44 @@ impl Scene {
         self.start_with(target, &[("TS_EXPERIMENTAL_VERSIONED_CONFIG_DIR", &folder)])
     }
 
+    /// The same, where port 9001 shows what the proxy does.
+    pub(super) fn start_and_debug(&self, target: (&str, &str)) -> Process {
+        let folder = self.tailnet.path("documents");
+        let login = ("TS_EXPERIMENTAL_VERSIONED_CONFIG_DIR", folder.as_str());
+        self.start_with(target, &[login, ("TS_DEBUG_ADDR_PORT", "[::]:9001")])
+    }
+
+    /// What the proxy answers to the cluster at a path; nothing when it is not 200.
+    pub(super) fn get(&self, port: u16, path: &str) -> Option<String> {
+        let address = SocketAddr::new(address(POD), port);
+        let ask = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect_timeout(&address, wait::PATIENCE)?;
+            write!(
+                stream,
+                "GET {path} HTTP/1.1\r\nHost: proxy\r\nConnection: close\r\n\r\n"
+            )?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        let answer = self.cluster.enter(ask).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
+    }
+
     /// Writes the document of a login as this host.
     pub(super) fn write_login(&self, hostname: &str) {
+        self.write_login_with(hostname, false);
+    }
+
+    /// The same, and whether routes are accepted.
+    pub(super) fn write_login_with(&self, hostname: &str, accept_routes: bool) {
         let document = serde_json::json!({
             "Version": "alpha0",
             "ServerURL": self.tailnet.control.url(),
             "AuthKey": self.tailnet.control.auth_key(),
             "Hostname": hostname,
-            "acceptRoutes": false,
+            "acceptRoutes": accept_routes,
         });
         fs::create_dir_all(self.tailnet.path("documents")).unwrap();
         let beside = self.tailnet.path("login.new");

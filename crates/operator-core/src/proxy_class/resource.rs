@@ -174,7 +174,7 @@ pub struct Container {
     /// Security settings, field by field; what is not said stays as safe as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_context: Option<SecurityContext>,
-    /// Accepted, and without effect: these proxies have no debug server.
+    /// Whether the proxy shows what it does at `/debug/` on port 9001. Only the cluster reaches it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub debug: Option<Debug>,
 }
@@ -192,7 +192,7 @@ pub struct EnvVar {
     pub value: String,
 }
 
-/// The switch of a debug server.
+/// The switch of the debug server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]
 pub struct Debug {

@@ -1,9 +1,9 @@
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::{Guard, KnownName, LONGEST, LONGEST_AFTER_FAILURE, Reply, SHORTEST};
+use super::{GRACE, Guard, KnownName, LONGEST, LONGEST_AFTER_FAILURE, Reply, SHORTEST};
 use crate::plan::tests::address;
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -35,7 +35,7 @@ fn judge(addresses: &[&str]) -> (Vec<String>, Option<String>) {
 
 #[test]
 fn servers_are_asked_again_when_the_shortest_answer_ends_within_bounds() {
-    let pause = |v4, v6| KnownName::default().take(v4, v6);
+    let pause = |v4, v6| KnownName::default().take(v4, v6, Instant::now());
     assert_eq!(pause(answer(&["192.0.2.7"], 60), answer(&["2001:db8::7"], 90)), MINUTE);
     assert_eq!(pause(answer(&["192.0.2.7"], 60), answer(&[], 0)), MINUTE);
     assert_eq!(pause(answer(&["192.0.2.7"], 0), answer(&[], 0)), SHORTEST);
@@ -46,9 +46,9 @@ fn servers_are_asked_again_when_the_shortest_answer_ends_within_bounds() {
 #[test]
 fn failure_keeps_the_last_answer_and_is_reported() {
     let mut known = KnownName::default();
-    known.take(answer(&["192.0.2.7"], 60), answer(&[], 0));
+    known.take(answer(&["192.0.2.7"], 60), answer(&[], 0), Instant::now());
     assert_eq!(known.problem("db.example.com"), None);
-    let pauses: Vec<_> = (0..8).map(|_| known.take(failed(), failed())).collect();
+    let pauses: Vec<_> = (0..8).map(|_| known.take(failed(), failed(), Instant::now())).collect();
     assert_eq!(pauses[0], SHORTEST);
     assert!(pauses.is_sorted() && pauses[7] == LONGEST_AFTER_FAILURE, "{pauses:?}");
     assert_eq!(known.addresses().collect::<Vec<_>>(), [address("192.0.2.7")]);
@@ -58,7 +58,7 @@ fn failure_keeps_the_last_answer_and_is_reported() {
             .unwrap()
             .contains("the last answer stays in use")
     );
-    known.take(answer(&["192.0.2.8"], 60), answer(&[], 0));
+    known.take(answer(&["192.0.2.8"], 60), answer(&[], 0), Instant::now());
     assert_eq!(known.addresses().collect::<Vec<_>>(), [address("192.0.2.8")]);
     assert_eq!(known.problem("db.example.com"), None);
 }
@@ -66,7 +66,7 @@ fn failure_keeps_the_last_answer_and_is_reported() {
 #[test]
 fn family_that_servers_never_answer_for_is_no_problem() {
     let mut known = KnownName::default();
-    assert_eq!(known.take(answer(&["192.0.2.7"], 60), failed()), MINUTE);
+    assert_eq!(known.take(answer(&["192.0.2.7"], 60), failed(), Instant::now()), MINUTE);
     assert_eq!(known.problem("db.example.com"), None);
 }
 
@@ -74,10 +74,58 @@ fn family_that_servers_never_answer_for_is_no_problem() {
 fn name_without_an_address_is_reported_and_leads_nowhere() {
     let mut known = KnownName::default();
     assert_eq!(known.problem("db.example.com"), None, "nothing was asked yet");
-    known.take(answer(&["192.0.2.7"], 60), answer(&[], 0));
-    known.take(answer(&[], 0), answer(&[], 0));
+    known.take(answer(&["192.0.2.7"], 60), answer(&[], 0), Instant::now());
+    known.take(answer(&[], 0), answer(&[], 0), Instant::now());
     assert_eq!(known.addresses().count(), 0);
     assert!(known.problem("db.example.com").unwrap().contains("has no address"));
+}
+
+fn former(known: &KnownName) -> Vec<String> {
+    known.former_addresses().map(|address| address.to_string()).collect()
+}
+
+#[test]
+fn address_that_dns_no_longer_gives_is_kept_for_a_while() {
+    let (mut known, start) = (KnownName::default(), Instant::now());
+    let second = Duration::from_secs(1);
+    known.take(answer(&["192.0.2.7", "192.0.2.8"], 60), answer(&[], 0), start);
+    assert_eq!(former(&known), [""; 0]);
+    known.take(answer(&["192.0.2.8"], 60), answer(&[], 0), start);
+    assert_eq!(former(&known), ["192.0.2.7"]);
+    assert_eq!(known.addresses().collect::<Vec<_>>(), [address("192.0.2.8")]);
+    known.take(
+        answer(&["192.0.2.8"], 60),
+        failed(),
+        start + GRACE.saturating_sub(second),
+    );
+    assert_eq!(former(&known), ["192.0.2.7"], "it is not gone before");
+    known.take(answer(&["192.0.2.8"], 60), failed(), start + GRACE);
+    assert_eq!(former(&known), [""; 0]);
+}
+
+#[test]
+fn address_is_kept_for_several_times_to_live_and_while_dns_fails() {
+    let (mut known, start) = (KnownName::default(), Instant::now());
+    let hour = Duration::from_hours(1);
+    known.take(answer(&["192.0.2.7"], 60), answer(&[], 0), start);
+    known.take(answer(&["192.0.2.8"], 3600), answer(&[], 0), start);
+    known.take(answer(&["192.0.2.8"], 3600), answer(&[], 0), start + 2 * hour);
+    assert_eq!(former(&known), ["192.0.2.7"]);
+    known.take(failed(), failed(), start + 4 * hour);
+    assert_eq!(former(&known), ["192.0.2.7"], "nobody says that it is gone");
+    known.take(answer(&["192.0.2.8"], 3600), answer(&[], 0), start + 4 * hour);
+    assert_eq!(former(&known), [""; 0]);
+}
+
+#[test]
+fn address_that_comes_back_is_no_former_one() {
+    let (mut known, start) = (KnownName::default(), Instant::now());
+    for _ in 0..2 {
+        known.take(answer(&["192.0.2.7"], 5), answer(&[], 0), start);
+        assert!(!former(&known).contains(&"192.0.2.7".to_owned()));
+        known.take(answer(&["192.0.2.8"], 5), answer(&[], 0), start);
+        assert_eq!(former(&known), ["192.0.2.7"]);
+    }
 }
 
 #[test]
@@ -127,7 +175,7 @@ proptest! {
             _ => answer(&["192.0.2.7"], seconds),
         };
         for (v4, v4_seconds, v6, v6_seconds) in replies {
-            let pause = known.take(reply(v4, v4_seconds), reply(v6, v6_seconds));
+            let pause = known.take(reply(v4, v4_seconds), reply(v6, v6_seconds), Instant::now());
             prop_assert!((SHORTEST..=LONGEST).contains(&pause));
         }
     }

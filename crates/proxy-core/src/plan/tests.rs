@@ -27,6 +27,7 @@ pub(crate) fn plan(mode: Mode) -> Plan {
         reserved: ReservedPorts {
             wireguard: 41641,
             health: 9002,
+            debug: None,
         },
     }
 }
@@ -131,6 +132,29 @@ fn flow_ends_when_its_address_vanishes_from_the_name_and_others_live_on() {
     plan.mode = Mode::ingress_to([both[1]], IngressPorts::All);
     assert!(!plan.admits(&ingress_flow(80, "10.96.0.7")));
     assert!(plan.admits(&ingress_flow(80, "10.96.0.8")));
+}
+
+#[test]
+fn connection_to_a_former_address_lives_on_beside_a_new_one_and_datagrams_move() {
+    let former = BTreeSet::from(["10.96.0.7", "fd00:10:96::7"].map(address));
+    let to = |targets: &[&str]| {
+        let targets = targets.iter().map(|target| address(target));
+        Mode::ingress_to(targets, IngressPorts::All).keeping(former.clone())
+    };
+    let flow = ingress_flow(80, "10.96.0.7");
+    let datagrams = Flow {
+        protocol: Some(Protocol::Udp),
+        ..flow
+    };
+    let mut plan = plan(to(&["10.96.0.8"]));
+    assert!(plan.admits(&flow) && !plan.admits(&datagrams));
+    assert!(!plan.admits(&ingress_flow(80, "10.96.0.9")));
+    assert_eq!(plan.ways()[0].targets, [address("10.96.0.8")], "nothing new goes there");
+    plan.paths.v4 = Some(relayed());
+    assert!(!plan.admits(&flow), "the kernel carries nothing of that family");
+    plan.paths.v4 = Some(Path::Kernel);
+    plan.mode = to(&["fd00:10:96::8"]);
+    assert!(!plan.admits(&flow), "the name has no address of that family");
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::{
-    Action, BaseChain, Chain, ChainType, Direction, Hook, MARK_FROM_TAILNET, MARK_TO_TAILNET, Match, PortSet, Protocol,
-    Rule, RulePlan, TRACK_EGRESS, TRACK_INGRESS, TRACK_RELAYED,
+    Action, BaseChain, Chain, ChainType, Direction, Hook, MARK_FROM_TAILNET, MARK_TO_TAILNET, Match, PortSet, Rule,
+    RulePlan, TRACK_EGRESS, TRACK_INGRESS, TRACK_RELAYED,
 };
 use crate::mode::{IngressPorts, Mode};
 use crate::plan::{Plan, Way};
@@ -155,7 +155,7 @@ fn build_egress(plan: &Plan) -> Vec<Rule> {
     if !matches!(plan.mode, Mode::Egress(_)) || ways.is_empty() {
         return Vec::new();
     }
-    let mut rules = build_reserved(plan).to_vec();
+    let mut rules = build_reserved(plan);
     for way in &ways {
         for address in plan.pod_of_family(Family::of(way.own)) {
             let to_pod = Match::Destination(address);
@@ -180,11 +180,10 @@ fn spread(matches: &[Match], track: u32, targets: &[IpAddr]) -> Vec<Rule> {
 }
 
 /// The proxy's own ports stay its own.
-fn build_reserved(plan: &Plan) -> [Rule; 2] {
-    [
-        rule([Match::Port(Protocol::Udp, plan.reserved.wireguard)], [Action::Accept]),
-        rule([Match::Port(Protocol::Tcp, plan.reserved.health)], [Action::Accept]),
-    ]
+fn build_reserved(plan: &Plan) -> Vec<Rule> {
+    let own = plan.reserved.iter();
+    own.map(|(protocol, port)| rule([Match::Port(protocol, port)], [Action::Accept]))
+        .collect()
 }
 
 /// Every packet of the tailnet is marked, also those for the Pod itself: the check of the reverse path needs it.
@@ -294,7 +293,7 @@ fn build_input(plan: &Plan) -> Vec<Rule> {
 /// Every port of the Pod belongs to the target. What gets here was not translated, because there is no target to send
 /// it to or because it is not the start of a connection.
 fn build_input_of_egress(plan: &Plan) -> Vec<Rule> {
-    let mut rules = build_reserved(plan).to_vec();
+    let mut rules = build_reserved(plan);
     for address in &plan.pod {
         let to_pod = Match::Destination(*address);
         rules.push(rule(

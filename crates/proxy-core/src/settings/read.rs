@@ -14,6 +14,8 @@ use crate::mode::parse_target;
 /// What a configuration directory already says, and the environment must not say again.
 const EXCLUDED_BY_CONFIG_DIR: [&str; 4] = ["TS_AUTHKEY", "TS_AUTH_KEY", "TS_HOSTNAME", "TS_EXTRA_ARGS"];
 
+const ROUTES: &str = "TS_ROUTES";
+
 const DEST_IP: &str = "TS_DEST_IP";
 const DEST_DNS_NAME: &str = "TS_EXPERIMENTAL_DEST_DNS_NAME";
 const TARGET_IP: &str = "TS_TAILNET_TARGET_IP";
@@ -153,16 +155,19 @@ impl<'a> Reader<'a> {
 
     pub(super) fn health(&mut self) -> SocketAddr {
         let default = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port::HEALTH);
-        let Some(text) = self.text(env::LOCAL_ADDR_PORT) else {
-            return default;
-        };
-        let Some(address) = parse_address_port(&text) else {
+        self.address(env::LOCAL_ADDR_PORT, "[::]:9002").unwrap_or(default)
+    }
+
+    /// An address with a port, if one is given.
+    pub(super) fn address(&mut self, name: &'static str, example: &str) -> Option<SocketAddr> {
+        let text = self.text(name)?;
+        let address = parse_address_port(&text);
+        if address.is_none() {
             self.problem(
-                env::LOCAL_ADDR_PORT,
-                &format!("{text:?} is no address with a port: write one like [::]:9002"),
+                name,
+                &format!("{text:?} is no address with a port: write one like {example}"),
             );
-            return default;
-        };
+        }
         address
     }
 
@@ -223,6 +228,16 @@ impl<'a> Reader<'a> {
         let host = self.text("KUBERNETES_SERVICE_HOST")?.parse().ok()?;
         let port = self.text("KUBERNETES_SERVICE_PORT")?.parse().ok()?;
         Some(SocketAddr::new(host, port))
+    }
+
+    /// Set but empty asks for no routes, which is so in any case.
+    pub(super) fn check_routes(&mut self) {
+        if self.text(ROUTES).is_some() {
+            self.problem(
+                ROUTES,
+                "asks to offer routes, but a proxy leads to one target: remove it, and run a subnet router for routes",
+            );
+        }
     }
 
     /// Carrying packets needs the kernel; saying otherwise in so many words is a contradiction.

@@ -46,6 +46,23 @@ fn hand_written_ingress_is_read() {
 }
 
 #[test]
+fn debug_port_is_open_only_where_it_is_asked_for() {
+    let debug = |variables: &[(&str, &str)]| read(variables).map(|settings| settings.debug);
+    assert_eq!(debug(&[]).unwrap(), None);
+    let asked = debug(&[("TS_DEBUG_ADDR_PORT", "10.244.1.5:9001")]).unwrap();
+    assert_eq!(asked, Some("10.244.1.5:9001".parse().unwrap()));
+    let error = debug(&[("TS_DEBUG_ADDR_PORT", "yes")]).unwrap_err();
+    assert!(error.to_string().contains("write one like [::]:9001"), "{error}");
+}
+
+#[test]
+fn routes_are_refused_and_none_is_none() {
+    assert!(read(&[("TS_ROUTES", "")]).is_ok());
+    let error = read(&[("TS_ROUTES", "10.0.0.0/8")]).unwrap_err();
+    assert_eq!(error.problems[0].variable, "TS_ROUTES");
+}
+
+#[test]
 fn target_may_be_a_name_of_the_cluster_or_of_the_tailnet() {
     let config = |name, value| read(&[(name, value)]).unwrap().config.unwrap();
     assert_eq!(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use isthmus_contract::device_config::AuthKey;
-use isthmus_contract::proxy_config::ProxyConfig;
+use isthmus_contract::proxy_config::{IngressTarget, Mode as Wanted, ProxyConfig};
 use isthmus_proxy_core::{Device, Documents, Login, Mode, Plan, Publication, Settings, TailnetAddresses};
 use isthmus_runtime::{ErrorChain, Shutdown};
 use isthmus_tailnet::{LoginState, Node, NodePrefs, NodeStatus};
@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::drain;
 use super::start::prefs;
 use super::target::{Named, Target};
+use crate::debug::View;
 use crate::health::Health;
 use crate::kernel::Kernel;
 use crate::link_changes::LinkChanges;
@@ -95,6 +96,7 @@ impl Proxy {
     /// Carries until the shutdown begins, then drains.
     pub(super) async fn serve(mut self, node: Node, shutdown: Shutdown) {
         let mut status = node.status();
+        self.health.metrics().node.follow(node.meter());
         let mut links = LinkChanges::subscribe().await;
         let mut repair = true;
         loop {
@@ -135,6 +137,7 @@ impl Proxy {
             Ok(())
         };
         let pause = if outcome.is_ok() { REPAIR } else { RETRY };
+        self.measure(status, outcome.is_ok() && document_problem.is_none());
         self.problem = outcome
             .err()
             .or(document_problem)
@@ -163,6 +166,9 @@ impl Proxy {
         };
         match Mode::from_config(&config, &BTreeSet::new()) {
             Ok(_) => {
+                if self.wanted.as_ref() != Some(&config) {
+                    self.health.metrics().configs.inc();
+                }
                 self.wanted = Some(config);
                 (None, new_key)
             }
@@ -183,7 +189,7 @@ impl Proxy {
         let mode = mode.map(|config| Mode::from_config(config, &named.addresses));
         let (mode, mode_problem) = match mode {
             None => (Mode::Closed, None),
-            Some(Ok(mode)) => (mode, None),
+            Some(Ok(mode)) => (mode.keeping(named.former), None),
             Some(Err(error)) => (Mode::Closed, Some(error.to_string())),
         };
         let own = status
@@ -198,12 +204,18 @@ impl Proxy {
             tailnet: TailnetAddresses::from_addresses(own),
             ..self.in_place.clone()
         };
-        let family_problem = self.family_problem(&plan);
-        (plan, mode_problem.or(named.problem).or(family_problem))
+        let path_problem = self.path_problem(&plan);
+        (plan, mode_problem.or(named.problem).or(path_problem))
     }
 
-    /// What to say when the target is not carried to for its family alone.
-    fn family_problem(&self, plan: &Plan) -> Option<String> {
+    /// What to say when the target is not carried to for want of a way, of its family alone or at all.
+    fn path_problem(&self, plan: &Plan) -> Option<String> {
+        let target = self.wanted.as_ref().map(|config| &config.mode);
+        let to_cluster_ips =
+            matches!(target, Some(Wanted::Ingress(ingress)) if matches!(ingress.target, IngressTarget::ClusterIps(_)));
+        if let Some(lack) = self.paths.lacks_relay(to_cluster_ips) {
+            return Some(lack);
+        }
         let wants_ipv6 = plan.mode.targets().any(|target| target.is_ipv6()) && plan.tailnet.v6.is_some();
         (wants_ipv6 && plan.paths.v6.is_none() && plan.ways().is_empty()).then(|| {
             self.paths.trouble().map_or_else(
@@ -248,8 +260,24 @@ impl Proxy {
         }
     }
 
+    /// `is_newest` says whether the plan in place is that of the newest configuration.
+    fn measure(&self, status: &NodeStatus, is_newest: bool) {
+        let (metrics, plan) = (self.health.metrics(), &self.in_place);
+        let carries = is_newest && status.is_running() && !plan.ways().is_empty();
+        metrics.config_in_place.set(carries.into());
+        let targets = i64::try_from(plan.mode.targets().count());
+        metrics.targets.set(targets.unwrap_or(i64::MAX));
+    }
+
     fn report(&self, status: &NodeStatus) {
-        self.health.metrics().control_connected.set(status.connected.into());
+        let told = status.netmap.as_ref().map_or(0, |netmap| netmap.health.len());
+        let warnings = i64::try_from(told + usize::from(self.problem.is_some()));
+        self.health.metrics().warnings.set(warnings.unwrap_or(i64::MAX));
+        self.health.view().show(View {
+            config: self.wanted.clone(),
+            plan: Some(self.in_place.clone()),
+            problem: self.problem.clone(),
+        });
         if status.is_running() {
             self.health.logged_in();
         }

@@ -1,7 +1,7 @@
 //! Starts a proxy. Both sides are closed before anything else is there.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use isthmus_contract::env;
 use isthmus_proxy_core::{
     Documents, Login, LoginSource, Mode, Paths, Plan, ReservedPorts, Settings, TUN_NAME, TailnetAddresses, Tun,
 };
+use isthmus_runtime::admin::Admin;
 use isthmus_runtime::{ErrorChain, Secret, Shutdown};
 use isthmus_tailnet::state::{FileStore, StateStore};
 use isthmus_tailnet::{Node, NodeConfig, NodePrefs, TunConfig};
@@ -20,6 +21,7 @@ use super::ProxyError;
 use super::serve::Proxy;
 use crate::cached_state::CachedStore;
 use crate::config_watch::{ConfigSources, watch_config};
+use crate::debug::{self, View};
 use crate::health::Health;
 use crate::kernel::{Kernel, KernelError};
 use crate::kube_state::SecretStore;
@@ -47,7 +49,15 @@ pub(super) async fn start(settings: Settings, shutdown: Shutdown) -> Result<(Pro
     let plan = closed_plan(&settings, pod_addresses(&settings, &kernel).await?);
     kernel.apply(&plan).await?;
     let health = Arc::new(Health::new());
-    serve_health(&settings, &health, &plan, shutdown.clone()).await?;
+    health.view().show(View {
+        plan: Some(plan.clone()),
+        ..View::default()
+    });
+    let pod = plan.pod.iter().copied().collect();
+    serve_on(settings.health, health.admin(pod), shutdown.clone()).await?;
+    if let Some(address) = settings.debug {
+        serve_on(address, debug::admin(&health), shutdown.clone()).await?;
+    }
 
     let client = match &settings.kube_secret {
         Some(_) => Some(cluster_client()?),
@@ -78,6 +88,7 @@ fn closed_plan(settings: &Settings, pod: BTreeSet<IpAddr>) -> Plan {
         reserved: ReservedPorts {
             wireguard: settings.wireguard_port,
             health: settings.health.port(),
+            debug: settings.debug.map(|address| address.port()),
         },
     }
 }
@@ -94,16 +105,9 @@ async fn pod_addresses(settings: &Settings, kernel: &Kernel) -> Result<BTreeSet<
     }
 }
 
-async fn serve_health(
-    settings: &Settings,
-    health: &Arc<Health>,
-    plan: &Plan,
-    shutdown: Shutdown,
-) -> Result<(), ProxyError> {
-    let address = settings.health;
+async fn serve_on(address: SocketAddr, admin: Admin, shutdown: Shutdown) -> Result<(), ProxyError> {
     let bound = TcpListener::bind(address).await;
-    let listener = bound.map_err(|source| ProxyError::Health { address, source })?;
-    let admin = health.admin(plan.pod.iter().copied().collect());
+    let listener = bound.map_err(|source| ProxyError::Listen { address, source })?;
     tokio::spawn(admin.serve_on(listener, shutdown));
     Ok(())
 }

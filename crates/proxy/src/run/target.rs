@@ -21,6 +21,8 @@ pub(super) struct Target {
 #[derive(Default)]
 pub(super) struct Named {
     pub(super) addresses: BTreeSet<IpAddr>,
+    /// Where it led until lately: connections there may go on.
+    pub(super) former: BTreeSet<IpAddr>,
     pub(super) problem: Option<String>,
 }
 
@@ -68,6 +70,7 @@ impl Target {
         let (addresses, refused) = guard.judge(name, known.addresses());
         Named {
             addresses,
+            former: guard.judge(name, known.former_addresses()).0,
             problem: refused.or_else(|| known.problem(name)),
         }
     }
@@ -92,6 +95,7 @@ fn by_netmap(name: &str, policy: RoutePolicy, netmap: &Netmap) -> Named {
     };
     Named {
         addresses: if is_own { BTreeSet::new() } else { addresses },
+        former: BTreeSet::new(),
         problem,
     }
 }

@@ -1,6 +1,9 @@
 //! A class laid over the proxy's container.
 
-use k8s_openapi::api::core::v1::{Capabilities, Container, EnvVar, ResourceRequirements, SecurityContext};
+use isthmus_contract::{env, port};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, ContainerPort, EnvVar, ResourceRequirements, SecurityContext,
+};
 
 use super::{non_empty, replace};
 use crate::{proxy_class, quantity};
@@ -19,10 +22,27 @@ pub(super) fn shape(container: &mut Container, wanted: &proxy_class::Container) 
         let existing = container.security_context.take().unwrap_or_default();
         container.security_context = Some(secure(existing, context.clone()));
     }
+    if wanted.debug.is_some_and(|debug| debug.enable) {
+        open_debug_port(container);
+    }
     let variables = container.env.get_or_insert_default();
     for variable in wanted.env.iter().flatten() {
         set_variable(variables, variable);
     }
+}
+
+fn open_debug_port(container: &mut Container) {
+    container.ports.get_or_insert_default().push(ContainerPort {
+        name: Some("debug".to_owned()),
+        container_port: i32::from(port::DEBUG),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    });
+    container.env.get_or_insert_default().push(EnvVar {
+        name: env::DEBUG_ADDR_PORT.to_owned(),
+        value: Some(format!("[::]:{}", port::DEBUG)),
+        value_from: None,
+    });
 }
 
 /// Names are unique in what is applied, so a variable that is there already gets the new value in its place.
