@@ -2,7 +2,9 @@
 
 mod library;
 mod life;
+mod nat;
 mod relay;
 mod routes;
+mod switching;
 mod traffic;
 pub(crate) mod world;

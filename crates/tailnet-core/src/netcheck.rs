@@ -1,14 +1,19 @@
 //! What the network around this node is like: which addresses the world sees, and which relay region is near.
 //!
-//! A state machine without I/O: time and randomness come in, STUN requests to send come out.
+//! A state machine without I/O: time and randomness come in, STUN requests to send come out. Where UDP does not work, the regions to be
+//! measured by HTTPS come out as well.
+
+mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use isthmus_tailnet_wire::stun::TransactionId;
 
 use crate::netmap::{Region, RegionId};
+
+pub use report::NetworkReport;
 
 /// Time between two rounds: NATs keep a mapping for 30 seconds at least, so the observed address stays true.
 const ROUND: Duration = Duration::from_secs(24);
@@ -24,6 +29,9 @@ const FORGET_AFTER: Duration = Duration::from_secs(3);
 
 /// A region whose last answer is older than this counts as silent.
 const STALE: Duration = Duration::from_secs(80);
+
+/// How often relays are asked by HTTPS where UDP does not work, how long they may take, and how long an answer holds.
+const HTTPS: (Duration, Duration, Duration) = (Duration::from_mins(5), Duration::from_secs(5), Duration::from_mins(11));
 
 /// Servers that are asked in a region.
 const SERVERS: usize = 2;
@@ -47,6 +55,9 @@ pub struct Netcheck {
     heard: BTreeMap<RegionId, Heard>,
     observed: BTreeMap<SocketAddr, (SocketAddr, Instant)>,
     round: Option<Round>,
+    /// Nobody answered in the round before.
+    was_silent: bool,
+    https: Option<Instant>,
     home: Option<RegionId>,
 }
 
@@ -60,7 +71,7 @@ struct Sent {
 #[derive(Debug, Clone, Copy)]
 struct Heard {
     latency: Duration,
-    at: Instant,
+    until: Instant,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -70,25 +81,43 @@ struct Round {
     last: Instant,
 }
 
+impl Round {
+    /// Whether all requests were sent and the last had its time.
+    fn is_over(&self, now: Instant) -> bool {
+        self.tries >= TRIES && self.last + AGAIN <= now
+    }
+}
+
 impl Netcheck {
-    /// Takes the regions of a network map; a new round begins when they changed.
-    pub fn update(&mut self, regions: &BTreeMap<RegionId, Region>) {
+    /// Begins as if `home` had been chosen before: the home of the run before.
+    pub fn with_home(home: Option<RegionId>) -> Self {
+        Self {
+            home,
+            ..Self::default()
+        }
+    }
+
+    /// Takes the regions of a network map, and the addresses of those servers that have only a name; a new round begins when they
+    /// changed.
+    pub fn update(&mut self, regions: &BTreeMap<RegionId, Region>, resolved: &BTreeMap<String, Vec<IpAddr>>) {
         let servers = |region: &Region| {
-            let relays = region.relays.iter().take(SERVERS);
-            relays
-                .filter_map(|relay| Some((relay, relay.stun?)))
-                .flat_map(|(relay, port)| {
-                    relay
-                        .addresses
-                        .iter()
-                        .map(move |address| SocketAddr::new(*address, port))
-                })
-                .collect::<Vec<_>>()
+            let servers = region.stun.iter().take(SERVERS);
+            let addresses = servers.flat_map(|server| {
+                let by_name = resolved.get(&server.host).filter(|_| server.addresses.is_empty());
+                let addresses = by_name.unwrap_or(&server.addresses);
+                let port = server.port;
+                addresses
+                    .iter()
+                    .map(move |address| SocketAddr::new(*address, port))
+                    .collect::<Vec<_>>()
+            });
+            addresses.collect::<Vec<_>>()
         };
         let all = regions
             .iter()
             .flat_map(|(id, region)| servers(region).into_iter().map(|server| (*id, server)));
-        let all: Vec<_> = all.collect();
+        // A server on this machine sees nothing of the world.
+        let all: Vec<_> = all.filter(|(_, server)| !server.ip().is_loopback()).collect();
         self.candidates = regions
             .iter()
             .filter(|(_, region)| region.may_be_home)
@@ -97,9 +126,16 @@ impl Netcheck {
         if self.servers != all {
             self.servers = all;
             self.heard.retain(|region, _| regions.contains_key(region));
-            self.observed.clear();
-            self.round = None;
+            self.restart();
         }
+    }
+
+    /// Begins again: the machine has other addresses now.
+    pub fn restart(&mut self) {
+        self.observed.clear();
+        self.sent.clear();
+        self.answered.clear();
+        (self.round, self.https, self.was_silent) = (None, None, false);
     }
 
     /// The requests that are due; to be called every 250 ms or so.
@@ -117,7 +153,8 @@ impl Netcheck {
                     ..round
                 }
             }
-            _ => {
+            before => {
+                self.was_silent = before.is_some() && self.answered.is_empty();
                 self.answered.clear();
                 Round {
                     began: now,
@@ -140,6 +177,17 @@ impl Netcheck {
         probes
     }
 
+    /// The regions to measure by HTTPS now: those that may be home, when a whole round went by without an answer.
+    pub fn by_https(&mut self, now: Instant) -> Vec<RegionId> {
+        let is_silent = self.answered.is_empty() && self.round.is_some_and(|round| round.is_over(now));
+        let is_due = self.https.is_none_or(|last| last + HTTPS.0 <= now);
+        if self.candidates.len() < 2 || !is_silent || !is_due {
+            return Vec::new();
+        }
+        self.https = Some(now);
+        self.candidates.iter().copied().collect()
+    }
+
     /// Takes an answer. One that nobody asked for, or that comes from elsewhere, is ignored.
     pub fn receive(&mut self, from: SocketAddr, id: TransactionId, observed: SocketAddr, now: Instant) {
         let Some(sent) = self.sent.get(&id).copied().filter(|sent| sent.to == from) else {
@@ -148,11 +196,19 @@ impl Netcheck {
         self.sent.remove(&id);
         self.answered.insert(from);
         self.observed.insert(from, (observed, now));
-        let latency = now.saturating_duration_since(sent.at);
-        let heard = self.heard.entry(sent.region).or_insert(Heard { latency, at: now });
+        self.hear(sent.region, now.saturating_duration_since(sent.at), now + STALE);
+    }
+
+    /// Takes how long a relay of a region took to answer by HTTPS.
+    pub fn receive_https(&mut self, region: RegionId, latency: Duration, now: Instant) {
+        self.hear(region, latency, now + HTTPS.2);
+    }
+
+    fn hear(&mut self, region: RegionId, latency: Duration, until: Instant) {
+        let heard = self.heard.entry(region).or_insert(Heard { latency, until });
         // Half of the old value damps a single slow answer.
         heard.latency = (heard.latency + latency) / 2;
-        heard.at = now;
+        heard.until = until;
     }
 
     /// The addresses that the world sees of this node.
@@ -160,24 +216,24 @@ impl Netcheck {
         self.observed.values().map(|(observed, _)| *observed).collect()
     }
 
+    /// How long a region takes to answer, as far as it did not long ago.
+    fn latency(&self, region: RegionId, now: Instant) -> Option<Duration> {
+        let heard = self.heard.get(&region).filter(|heard| heard.until > now);
+        heard.map(|heard| heard.latency)
+    }
+
     /// The region that shall be home: the only one at once; of several the nearest that answers, and the first one when none answered in
-    /// a whole round. A home is left only for one that is nearer by a third, or when it is silent.
+    /// a whole round, nor by HTTPS. A home is left only for one that is nearer by a third, or when it is silent.
     pub fn home(&mut self, now: Instant) -> Option<RegionId> {
-        let latency = |id: &RegionId| {
-            self.heard
-                .get(id)
-                .filter(|heard| heard.at + STALE > now)
-                .map(|heard| heard.latency)
-        };
-        let nearest = self.candidates.iter().filter_map(|id| Some((latency(id)?, *id))).min();
+        let latency = |id: RegionId| self.latency(id, now);
+        let nearest = self.candidates.iter().filter_map(|id| Some((latency(*id)?, *id))).min();
         let present = self.home.filter(|home| self.candidates.contains(home));
-        let has_waited = self
-            .round
-            .is_some_and(|round| round.tries >= TRIES && round.last + AGAIN <= now);
+        let is_over = self.round.is_some_and(|round| round.is_over(now));
+        let has_waited = is_over && self.https.is_some_and(|asked| asked + HTTPS.1 <= now);
         let first = self.candidates.first().copied();
         let fallback = first.filter(|_| self.candidates.len() == 1 || has_waited);
         self.home = match (present, nearest) {
-            (Some(home), Some((best, id))) => match latency(&home) {
+            (Some(home), Some((best, id))) => match latency(home) {
                 Some(own) if best * 3 >= own * 2 => Some(home),
                 Some(_) | None => Some(id),
             },

@@ -23,7 +23,7 @@ use crate::key::{DiscoKey, NodeKey};
 
 pub use dns::{Dns, Resolver};
 pub use plan::{RoutePolicy, is_tailnet_address};
-pub use relays::{CertificateCheck, Region, RegionId, Relay};
+pub use relays::{CertificateCheck, Region, RegionId, Relay, StunServer};
 pub use store::{MapChange, NetmapError, NetmapStore};
 
 /// A peer's number: unique within one control server and never used again.

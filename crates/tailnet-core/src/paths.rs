@@ -5,25 +5,35 @@
 //!
 //! A state machine without I/O: time and randomness come in, [`Action`]s come out.
 
+mod action;
 mod endpoints;
 mod peer;
+mod suspicion;
+mod why;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::addresses::AddressSet;
 use crate::disco::{Message, TransactionId};
 use crate::key::{DiscoKey, NodeKey};
+use crate::netmap::RegionId;
 
+use action::change;
+pub use action::{Action, Route, Target};
 pub use endpoints::{MAX_ENDPOINTS, is_probeable};
 use peer::PeerPaths;
+pub use why::{DirectState, WhyNotDirect};
 
 /// Peers that are pinged for the first time per second, so that joining a large tailnet is no storm.
 const NEW_PEERS_PER_SECOND: u32 = 20;
 
 /// A ping that is not answered in this time counts as lost; a late answer is still taken, see [`FORGET_AFTER`].
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// The least time in which the path of an active peer has to answer before it is doubted: several times what a loaded machine needs.
+const QUICK_LIMIT: Duration = Duration::from_millis(300);
 
 /// A ping is forgotten after this time.
 const FORGET_AFTER: Duration = Duration::from_secs(5);
@@ -36,7 +46,7 @@ const KEEP_OPEN: Duration = Duration::from_secs(20);
 const HEARTBEAT: Duration = Duration::from_secs(3);
 
 /// Lost pings in a row after which a path is given up.
-const MAX_LOST: u32 = 3;
+const MAX_LOST: u32 = 4;
 
 /// Pause between searches for a peer without a path: the first, doubled up to the last.
 const SEARCH_PAUSE: (Duration, Duration) = (Duration::from_secs(1), KEEP_OPEN);
@@ -49,49 +59,6 @@ const WANTED_PAUSE: Duration = Duration::from_secs(1);
 
 /// A source of random transaction ids.
 pub type Random<'a> = &'a mut dyn FnMut() -> TransactionId;
-
-/// A peer as the network map describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// The peer's WireGuard key.
-    pub key: NodeKey,
-    /// The peer's disco key.
-    pub disco: DiscoKey,
-    /// Where control says it is.
-    pub endpoints: Vec<SocketAddr>,
-    /// Whether control says it is online; nothing for unknown.
-    pub online: Option<bool>,
-}
-
-/// What the caller has to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Seal a message for a disco key and send it.
-    Send {
-        /// Where to.
-        to: SocketAddr,
-        /// Whom to seal it for.
-        disco: DiscoKey,
-        /// The message.
-        message: Message,
-    },
-    /// Seal a message for a disco key and send it to the peer by its relay.
-    Relay {
-        /// The peer.
-        peer: NodeKey,
-        /// Whom to seal it for.
-        disco: DiscoKey,
-        /// The message.
-        message: Message,
-    },
-    /// Send the peer's datagrams there from now on; nowhere when there is no path.
-    Path {
-        /// The peer.
-        peer: NodeKey,
-        /// Its path.
-        path: Option<SocketAddr>,
-    },
-}
 
 /// A ping whose answer is awaited.
 #[derive(Debug, Clone, Copy)]
@@ -199,10 +166,11 @@ impl Paths {
         actions
     }
 
-    /// Takes a message that was opened with the key of `sender` and came by a relay, which vouches for `peer`.
+    /// Takes a message that was opened with the key of `sender` and came by a relay of a region, which vouches for `peer`. A ping is
+    /// answered by the same relay; an answer is for who asked, and says nothing of paths.
     pub fn receive_relayed(
         &mut self,
-        peer: &NodeKey,
+        (peer, region): (&NodeKey, RegionId),
         sender: &DiscoKey,
         message: &Message,
         now: Instant,
@@ -212,11 +180,21 @@ impl Paths {
             return Vec::new();
         };
         let mut actions = Vec::new();
-        if let Message::CallMeMaybe { endpoints } = message
-            && state.may_be_called(now)
-        {
-            let to = state.called(endpoints, &self.forbidden, now);
-            self.ping(*peer, &to, now, random, &mut actions);
+        match message {
+            Message::CallMeMaybe { endpoints } if state.may_be_called(now) => {
+                let to = state.called(endpoints, &self.forbidden, now);
+                self.ping(*peer, &to, now, random, &mut actions);
+            }
+            Message::Ping { id, node } if node.is_none_or(|node| node == *peer) => {
+                let observed = relay_address(region);
+                actions.push(Action::Relay {
+                    peer: *peer,
+                    by: Some(region),
+                    disco: *sender,
+                    message: Message::Pong { id: *id, observed },
+                });
+            }
+            Message::CallMeMaybe { .. } | Message::Ping { .. } | Message::Pong { .. } => {}
         }
         actions
     }
@@ -261,13 +239,18 @@ impl Paths {
             .values()
             .any(|ping| ping.to == from && ping.at + ANSWER_LIMIT > now);
         let probeable = is_probeable(from, &self.forbidden);
-        if let Some(peer) = self.peers.get_mut(&key)
-            && probeable
-            && peer.heard_from(from, now)
-            && !awaits
-        {
-            self.ping(key, &[from], now, random, &mut actions);
+        let Some(peer) = self.peers.get_mut(&key).filter(|_| probeable) else {
+            return actions;
+        };
+        let mut to = Vec::new();
+        if peer.heard_from(from, now) && !awaits {
+            to.push(from);
         }
+        // A peer that moved is not where it was.
+        if peer.path().is_some_and(|path| path != from) {
+            to.extend(peer.suspect(now));
+        }
+        self.ping(key, &to, now, random, &mut actions);
         actions
     }
 
@@ -279,14 +262,10 @@ impl Paths {
             return Vec::new();
         };
         self.sent.remove(&id);
-        let before = peer.path();
+        let before = peer.route();
         peer.answered(ping.to, now.saturating_duration_since(ping.at), now);
-        let path = peer.path();
-        if path == before {
-            Vec::new()
-        } else {
-            vec![Action::Path { peer: ping.peer, path }]
-        }
+        let after = peer.route();
+        change(ping.peer, before, after).into_iter().collect()
     }
 
     /// Does what time demands; to be called about every 250 ms.
@@ -296,13 +275,11 @@ impl Paths {
         let keys: Vec<NodeKey> = self.peers.keys().copied().collect();
         for key in keys {
             let Some(peer) = self.peers.get_mut(&key) else { continue };
-            let before = peer.path();
+            let before = peer.route();
             let to = peer.due(now);
-            let path = peer.path();
-            if path != before {
-                actions.push(Action::Path { peer: key, path });
-            }
-            if path.is_none() && peer.has_begun_search(now) {
+            let route = peer.route();
+            actions.extend(change(key, before, route));
+            if route.is_none_or(|route| route.doubted) && peer.has_begun_search(now) {
                 self.search(key, &to, now, random, &mut actions);
             } else {
                 self.ping(key, &to, now, random, &mut actions);
@@ -331,6 +308,7 @@ impl Paths {
         if !self.own_endpoints.is_empty() && peer.may_call(now) {
             actions.push(Action::Relay {
                 peer: key,
+                by: None,
                 disco: peer.disco,
                 message: Message::CallMeMaybe {
                     endpoints: self.own_endpoints.clone(),
@@ -374,6 +352,11 @@ impl Paths {
         let (key, _) = matching.next()?;
         matching.next().is_none().then_some(*key)
     }
+}
+
+/// How a relay is written where an address is expected, as the Go client does.
+pub fn relay_address(region: RegionId) -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::new(127, 3, 3, 40).into(), region)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! TSMP: short messages between nodes inside the tunnel, as the Go client's `net/packet` has them. Of them this node answers the ping.
+//! TSMP: short messages between nodes inside the tunnel, as the Go client's `net/packet` has them. Of them this node speaks the ping.
 
 use std::net::IpAddr;
 
@@ -7,14 +7,37 @@ use crate::filter::{Header, protocol};
 const PING: u8 = b'p';
 const PONG: u8 = b'o';
 
-/// Bytes of a ping's content.
-const DATA: usize = 8;
+/// Bytes of a ping's data.
+pub const DATA: usize = 8;
 
 const V4_HEADER: usize = 20;
 const V6_HEADER: usize = 40;
 
 /// The packet that answers a TSMP ping; nothing for any other packet. The pong names no peer API.
 pub fn answer(packet: &[u8]) -> Option<Vec<u8>> {
+    let (header, body) = open(packet)?;
+    let data = body.get(1..=DATA).filter(|_| body[0] == PING)?;
+    let mut pong = vec![PONG];
+    pong.extend_from_slice(data);
+    pong.extend([0, 0]);
+    ip_packet(header.destination, header.source, &pong)
+}
+
+/// A TSMP ping between two addresses of one family; nothing for addresses of two.
+pub fn ping(from: IpAddr, to: IpAddr, data: [u8; DATA]) -> Option<Vec<u8>> {
+    let mut ping = vec![PING];
+    ping.extend(data);
+    ip_packet(from, to, &ping)
+}
+
+/// The data of a TSMP pong, which is that of its ping; nothing for any other packet.
+pub fn pong(packet: &[u8]) -> Option<[u8; DATA]> {
+    let (_, body) = open(packet)?;
+    let data = body.get(1..=DATA).filter(|_| body[0] == PONG)?;
+    data.try_into().ok()
+}
+
+fn open(packet: &[u8]) -> Option<(Header, &[u8])> {
     let header = Header::parse(packet).ok()?;
     if header.protocol != protocol::TSMP {
         return None;
@@ -23,12 +46,8 @@ pub fn answer(packet: &[u8]) -> Option<Vec<u8>> {
         4 => usize::from(packet[0] & 0x0f) * 4,
         _ => V6_HEADER,
     };
-    let body = packet.get(start..)?;
-    let data = body.get(1..=DATA).filter(|_| body[0] == PING)?;
-    let mut pong = vec![PONG];
-    pong.extend_from_slice(data);
-    pong.extend([0, 0]);
-    ip_packet(header.destination, header.source, &pong)
+    let body = packet.get(start..).filter(|body| !body.is_empty())?;
+    Some((header, body))
 }
 
 /// A TSMP packet between two addresses of one family.
@@ -73,7 +92,7 @@ mod tests {
     use super::*;
 
     fn ping(from: &str, to: &str) -> Vec<u8> {
-        ip_packet(from.parse().unwrap(), to.parse().unwrap(), b"p12345678").unwrap()
+        super::ping(from.parse().unwrap(), to.parse().unwrap(), *b"12345678").unwrap()
     }
 
     #[test]
@@ -95,8 +114,10 @@ mod tests {
 
     #[test]
     fn nothing_else_is_answered() {
-        let pong = answer(&ping("100.64.0.1", "100.64.0.2")).unwrap();
+        let asked = ping("100.64.0.1", "100.64.0.2");
+        let pong = answer(&asked).unwrap();
         assert_eq!(answer(&pong), None);
+        assert_eq!((super::pong(&pong), super::pong(&asked)), (Some(*b"12345678"), None));
         let mut udp = ping("100.64.0.1", "100.64.0.2");
         udp[9] = protocol::UDP;
         assert_eq!(answer(&udp), None);

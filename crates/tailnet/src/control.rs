@@ -18,7 +18,8 @@ mod session;
 mod stream;
 mod updates;
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 
 use isthmus_runtime::Secret;
 use isthmus_tailnet_core::key::DiscoKey;
@@ -47,6 +48,8 @@ pub(crate) struct NodeFacts {
     pub(crate) observed: Vec<SocketAddr>,
     /// The region of the relay at which peers reach the node.
     pub(crate) home: Option<RegionId>,
+    /// All addresses of the machine: a connection from another is dead.
+    pub(crate) machine: BTreeSet<IpAddr>,
 }
 
 impl NodeFacts {

@@ -1,8 +1,11 @@
 //! Brings together what control says, what disco finds and what the data plane does.
 
+mod asks;
+mod messages;
 mod reach;
+mod ways;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,19 +18,19 @@ use isthmus_tailnet_core::greetings::Greetings;
 use isthmus_tailnet_core::key::NodeKey;
 use isthmus_tailnet_core::netcheck::Netcheck;
 use isthmus_tailnet_core::netmap::{Netmap, Peer, RoutePolicy};
-use isthmus_tailnet_core::paths::{Action, Paths, Target};
-use isthmus_tailnet_core::tsmp;
-use isthmus_tailnet_wire::stun;
+use isthmus_tailnet_core::paths::{Paths, Target};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::control::NodeFacts;
-use crate::dataplane::{DataPlane, Datagram, DatagramSender, Hooks, PeerConfig, PeerEvent, Snapshot};
+use crate::dataplane::{DataPlane, DatagramSender, Hooks, PeerConfig, Snapshot};
 use crate::disco::{DiscoBox, random_id};
-use crate::interface::Interface;
+use crate::interface::{Interface, LinkChanges};
 use crate::node::{NodePrefs, NodeStatus};
 use crate::offloads::{OffloadSwitch, Offloads};
-use crate::relay::{Relayed, Relays};
+use crate::relay::{FromRelays, Relays};
+pub(crate) use asks::{Ask, Awaited};
+use ways::Ways;
 
 /// How often paths are looked after.
 const TICK: Duration = Duration::from_millis(250);
@@ -46,14 +49,18 @@ pub(crate) struct Engine {
     pub(crate) disco: DiscoBox,
     pub(crate) paths: Paths,
     pub(crate) interface: Interface,
+    pub(crate) links: LinkChanges,
     pub(crate) port: u16,
     pub(crate) facts: watch::Sender<NodeFacts>,
     pub(crate) status: watch::Receiver<NodeStatus>,
     pub(crate) prefs: watch::Receiver<NodePrefs>,
+    pub(crate) asks: mpsc::Receiver<Ask>,
+    pub(crate) awaited: Awaited,
+    pub(crate) own: NodeKey,
     pub(crate) install_routes: bool,
     pub(crate) relays: Relays,
     pub(crate) netcheck: Netcheck,
-    pub(crate) relayed: mpsc::Receiver<Relayed>,
+    pub(crate) from_relays: FromRelays,
     pub(crate) offloads: OffloadSwitch,
     /// The offloads that the machine and the user allow.
     pub(crate) allowed_offloads: Offloads,
@@ -70,6 +77,9 @@ pub(crate) struct Applied {
     peers: Vec<(Arc<Peer>, Vec<IpNet>)>,
     machine: BTreeSet<IpAddr>,
     greetings: Greetings,
+    ways: Ways,
+    /// Addresses of servers for STUN that have only a name.
+    resolved: BTreeMap<String, Vec<IpAddr>>,
 }
 
 impl Applied {
@@ -99,19 +109,29 @@ impl Engine {
                     self.take_netmap().await;
                 }
                 Ok(()) = self.prefs.changed() => self.apply_netmap().await,
+                Some(ask) = self.asks.recv() => self.answer(ask),
                 Some(datagram) = self.hooks.datagrams.recv() => self.take_datagram(datagram),
                 Some(event) = self.hooks.events.recv() => self.take_event(&event),
                 Some(out) = self.hooks.relayed.recv() => self.relay(out),
-                Some(relayed) = self.relayed.recv() => self.take_relayed(relayed),
+                Some(relayed) = self.from_relays.datagrams.recv() => self.take_relayed(relayed),
+                Some((name, addresses)) = self.from_relays.resolved.recv() => {
+                    self.applied.resolved.insert(name, addresses);
+                    self.update_netcheck();
+                }
+                Some((region, latency)) = self.from_relays.measured.recv() => {
+                    self.netcheck.receive_https(region, latency, Instant::now());
+                }
                 Some(packet) = self.hooks.consumed.recv() => self.take_packet(&packet),
                 _ = tick.tick() => {
                     let actions = self.paths.tick(Instant::now(), &mut random_id);
                     self.act(actions);
+                    self.awaited.forget(Instant::now());
                     self.greet();
                     self.check_network();
                 }
                 _ = activity.tick() => self.paths.set_active(&self.plane.active_peers()),
                 _ = review.tick() => self.review().await,
+                () = self.links.next() => self.review().await,
             }
         }
         // Its threads are waited for, which must not hold up the runtime.
@@ -155,13 +175,6 @@ impl Engine {
         }
     }
 
-    /// Answers what peers ask the node itself.
-    fn take_packet(&self, packet: &[u8]) {
-        if let Some(mut answer) = tsmp::answer(packet) {
-            self.plane.send_packet(&mut answer);
-        }
-    }
-
     /// Uses the offloads that control allows this node.
     fn apply_offloads(&self, netmap: &Netmap) {
         let attributes: Vec<String> = netmap.own.capabilities.keys().cloned().collect();
@@ -183,7 +196,7 @@ impl Engine {
         let offers = self.prefs.borrow_and_update().offers(&netmap);
         self.applied.peers = usable_peers(&netmap, policy, now);
         self.applied.filter = self.applied.filter.with_plan(netmap.filter_plan(policy, &offers, now));
-        self.netcheck.update(&netmap.relays);
+        self.update_netcheck();
         self.choose_home(&netmap);
         let targets = self.applied.peers.iter().filter_map(|(peer, _)| target(peer)).collect();
         let actions = self.paths.update(targets, forbidden(&netmap, &self.applied.machine));
@@ -208,7 +221,7 @@ impl Engine {
         Ok(())
     }
 
-    fn apply_snapshot(&self) {
+    fn apply_snapshot(&mut self) {
         let Some(netmap) = &self.applied.netmap else { return };
         let peers = self.applied.peers.iter().map(|(peer, nets)| PeerConfig {
             disco: peer.disco,
@@ -221,88 +234,16 @@ impl Engine {
             peers: peers.collect(),
             filter: Some(Arc::new(self.applied.filter.clone())),
         });
-    }
-
-    fn take_datagram(&mut self, mut datagram: Datagram) {
-        if let Some((id, observed)) = stun::parse_response(&datagram.bytes) {
-            self.netcheck.receive(datagram.from, id, observed, Instant::now());
-            return;
-        }
-        let paths = &self.paths;
-        let opened = self.disco.open(&mut datagram.bytes, |sender| paths.knows(sender));
-        let Some((sender, message)) = opened else {
-            tracing::trace!(from = %datagram.from, "a datagram is not for this node");
-            return;
-        };
-        tracing::trace!(from = %datagram.from, ?sender, ?message, "disco message");
-        let actions = self
-            .paths
-            .receive(datagram.from, &sender, &message, Instant::now(), &mut random_id);
-        self.act(actions);
-    }
-
-    fn take_event(&mut self, event: &PeerEvent) {
-        tracing::trace!(?event, "event of the data plane");
-        match event {
-            PeerEvent::PathWanted(peer) => {
-                let actions = self.paths.wanted(peer, Instant::now(), &mut random_id);
-                self.act(actions);
-            }
-            PeerEvent::Handshake(peer) => tracing::debug!(?peer, "a handshake with a peer is complete"),
-            PeerEvent::UnknownInitiator { .. } | PeerEvent::UnknownIndex { .. } => {}
-        }
-    }
-
-    fn act(&mut self, actions: Vec<Action>) {
-        let mut paths_changed = false;
-        for action in actions {
-            match action {
-                Action::Send { to, disco, message } => {
-                    let Some(datagram) = self.disco.seal(&disco, &message) else {
-                        continue;
-                    };
-                    if let Err(error) = self.sender.send(to, &datagram) {
-                        tracing::trace!(%to, %error, "cannot send a disco message");
-                    }
-                }
-                Action::Relay { peer, disco, message } => {
-                    let home = self.applied.peers.iter().find(|(known, _)| known.key == peer);
-                    let region = home.and_then(|(peer, _)| peer.home);
-                    if let (Some(region), Some(datagram)) = (region, self.disco.seal(&disco, &message)) {
-                        self.relays.send(region, peer, datagram);
-                    }
-                }
-                Action::Path { peer, path } => {
-                    paths_changed = true;
-                    self.log_path(&peer, path.is_some());
-                    tracing::debug!(?peer, ?path, name = self.name_of(&peer), "the path to a peer changed");
-                }
-            }
-        }
-        if paths_changed {
-            self.apply_snapshot();
-        }
-    }
-
-    fn log_path(&self, peer: &NodeKey, found: bool) {
-        if found {
-            tracing::info!(?peer, "found a direct path to a peer");
-        } else if self.applied.peers.iter().any(|(known, _)| known.key == *peer) {
-            tracing::info!(?peer, "no direct path to a peer");
-        }
-    }
-
-    fn name_of(&self, key: &NodeKey) -> &str {
-        let peer = self.applied.peers.iter().find(|(peer, _)| peer.key == *key);
-        peer.map_or("", |(peer, _)| &peer.name)
+        self.note_ways();
     }
 
     /// Looks at what changes without a message: the machine's addresses, and keys whose time comes.
     async fn review(&mut self) {
         match self.interface.machine_addresses().await {
             Ok(machine) if machine != self.applied.machine => {
+                let gone = self.applied.machine.difference(&machine).copied().collect();
                 self.applied.machine = machine;
-                self.tell_facts();
+                self.move_to_new_addresses(&gone);
                 self.apply_netmap().await;
             }
             Ok(_) => {}

@@ -1,5 +1,7 @@
 //! Addresses and routes of the node's interface, and the machine's own addresses, by netlink.
 
+mod links;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,6 +10,8 @@ use nlink::netlink::Route;
 use nlink::netlink::addr::{Ipv4Address, Ipv6Address};
 use nlink::netlink::types::route::RouteScope;
 use nlink::{Connection, Ipv4Route, Ipv6Route};
+
+pub(crate) use links::LinkChanges;
 
 /// The TUN device as the kernel's routing sees it.
 pub(crate) struct Interface {
@@ -66,10 +70,15 @@ impl Interface {
         })
     }
 
-    /// Addresses of all devices but this one.
+    /// Addresses of all devices but this one, and but those that are not connected.
     pub(crate) async fn machine_addresses(&self) -> Result<BTreeSet<IpAddr>, InterfaceError> {
+        let links = self.netlink.get_links().await.map_err(InterfaceError::List)?;
+        let up = links
+            .iter()
+            .filter(|link| link.is_running() && link.ifindex() != self.index);
+        let up: BTreeSet<u32> = up.map(nlink::LinkMessage::ifindex).collect();
         let all = self.netlink.get_addresses().await.map_err(InterfaceError::List)?;
-        let others = all.iter().filter(|message| message.ifindex() != self.index);
+        let others = all.iter().filter(|message| up.contains(&message.ifindex()));
         Ok(others.filter_map(|message| message.address().copied()).collect())
     }
 

@@ -19,6 +19,7 @@ mod segment;
 mod waker;
 
 pub use node::{
-    LoginState, Node, NodeConfig, NodeError, NodeErrorKind, NodeMeter, NodePrefs, NodeSnapshot, NodeStatus,
-    PeerSnapshot, PublishError, ServicePort, ServicePortError, ServiceProtocol, TunConfig,
+    LoginState, Node, NodeConfig, NodeError, NodeErrorKind, NodeHandle, NodeMeter, NodePrefs, NodeReport, NodeSnapshot,
+    NodeStatus, PeerReport, PeerSnapshot, PingAnswer, PingError, PingKind, PublishError, ServicePort, ServicePortError,
+    ServiceProtocol, TunConfig,
 };

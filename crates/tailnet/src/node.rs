@@ -1,8 +1,10 @@
 //! A node of a tailnet as its users see it: start it, watch its status, shut it down.
 
 mod config;
+mod handle;
 mod prefs;
 mod publish;
+mod report;
 mod services;
 mod snapshot;
 mod status;
@@ -16,14 +18,16 @@ use isthmus_tailnet_core::netcheck::Netcheck;
 use isthmus_tailnet_core::netmap::Netmap;
 use isthmus_tailnet_core::paths::Paths;
 use isthmus_tailnet_wire::keys as wire;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use ts_keys::ExportableKey;
 
 pub use config::{NodeConfig, TunConfig};
+pub use handle::NodeHandle;
 pub use prefs::NodePrefs;
 pub use publish::PublishError;
+pub use report::{NodeReport, PeerReport, PingAnswer, PingError, PingKind};
 pub use services::{ServicePort, ServicePortError, ServiceProtocol};
 pub use snapshot::{NodeMeter, NodeSnapshot, PeerSnapshot};
 pub use status::{LoginState, NodeError, NodeErrorKind, NodeStatus};
@@ -32,8 +36,8 @@ use crate::cache::Cache;
 use crate::control::{Client, ClientConfig, Dialer, NodeFacts, Progress, Requester, Server, Session, authorities};
 use crate::dataplane::{DataPlane, DataPlaneConfig};
 use crate::disco::DiscoBox;
-use crate::engine::{Applied, Engine};
-use crate::interface::{Interface, endpoints};
+use crate::engine::{Applied, Ask, Awaited, Engine};
+use crate::interface::{Interface, LinkChanges, endpoints};
 use crate::offloads::{OffloadSwitch, Offloads};
 use crate::relay::{RelayIdentity, Relays};
 use crate::state::Identity;
@@ -44,6 +48,9 @@ use crate::wireguard::PrivateKey;
 /// How long control may take to answer before a restarted node goes on with what it remembers.
 const CONTROL_LIMIT: Duration = Duration::from_secs(3);
 
+/// Questions of the node's owner that wait.
+const MAX_ASKS: usize = 16;
+
 /// A running node. Dropping it stops it without waiting for the end; see [`Node::shutdown`].
 pub struct Node {
     status: watch::Receiver<NodeStatus>,
@@ -52,6 +59,7 @@ pub struct Node {
     /// The open session with control.
     session: watch::Receiver<Option<Requester>>,
     key: wire::NodeKey,
+    asks: mpsc::Sender<Ask>,
     port: u16,
     client: JoinHandle<()>,
     engine: Option<JoinHandle<()>>,
@@ -90,7 +98,13 @@ impl Node {
             cache.keep_disco(&disco);
             tokio::spawn(cache.follow(status.clone()));
         }
-        let (engine, facts) = start_engine(&config, &identity, disco, status.clone(), prefs_receiver.clone()).await?;
+        let (asks, questions) = mpsc::channel(MAX_ASKS);
+        let inputs = Inputs {
+            status: status.clone(),
+            prefs: prefs_receiver.clone(),
+            asks: questions,
+        };
+        let (engine, facts) = start_engine(&config, &identity, disco, inputs).await?;
         if netmap.is_some() {
             let login = LoginState::Running;
             status_sender.send_modify(|status| {
@@ -132,6 +146,7 @@ impl Node {
             meter,
             session,
             key,
+            asks,
             port,
             client: tokio::spawn(client.run()),
             engine: Some(engine),
@@ -142,6 +157,14 @@ impl Node {
     /// The node's status now and in the future.
     pub fn status(&self) -> watch::Receiver<NodeStatus> {
         self.status.clone()
+    }
+
+    /// A handle to ask the node by.
+    pub fn handle(&self) -> NodeHandle {
+        NodeHandle {
+            status: self.status.clone(),
+            asks: self.asks.clone(),
+        }
     }
 
     /// What can be changed, as it is now.
@@ -210,14 +233,20 @@ async fn recall(
     Some((disco, Some(Arc::new(netmap))))
 }
 
+/// What the engine listens to beside the network.
+struct Inputs {
+    status: watch::Receiver<NodeStatus>,
+    prefs: watch::Receiver<NodePrefs>,
+    asks: mpsc::Receiver<Ask>,
+}
+
 /// Makes the device, the socket and the data plane. The machine's endpoints are gathered here, before the node registers, so that its
 /// first message to control carries them.
 async fn start_engine(
     config: &NodeConfig,
     identity: &Identity,
     disco: DiscoBox,
-    status: watch::Receiver<NodeStatus>,
-    prefs: watch::Receiver<NodePrefs>,
+    inputs: Inputs,
 ) -> Result<(Engine, watch::Receiver<NodeFacts>), NodeError> {
     let allowed_offloads = if config.tun.offloads {
         Offloads::for_this_kernel()
@@ -241,14 +270,16 @@ async fn start_engine(
     };
     let (plane, hooks) = DataPlane::start(&plane_config, Arc::new(tun), udp)?;
     let port = plane.local_port().map_err(NodeError::Port)?;
+    let links = LinkChanges::subscribe().await;
     let machine = interface.machine_addresses().await?;
     let facts = NodeFacts {
         disco: disco.public_key(),
         endpoints: endpoints(&machine, port),
         observed: Vec::new(),
         home: None,
+        machine: machine.clone(),
     };
-    let (relays, relayed) = Relays::new(RelayIdentity {
+    let (relays, from_relays) = Relays::new(RelayIdentity {
         private: *identity.node.export().as_bytes(),
         public: own_key,
         authorities: Arc::new(authorities(&config.extra_ca)),
@@ -261,14 +292,18 @@ async fn start_engine(
         disco,
         paths: Paths::new(own_key),
         interface,
+        links,
         port,
         facts,
-        status,
-        prefs,
+        status: inputs.status,
+        prefs: inputs.prefs,
+        asks: inputs.asks,
+        awaited: Awaited::default(),
+        own: own_key,
         install_routes: config.install_routes,
         relays,
         netcheck: Netcheck::default(),
-        relayed,
+        from_relays,
         offloads,
         allowed_offloads,
         is_new: !identity.was_logged_in(),

@@ -1,25 +1,37 @@
 //! Relays: the way to peers without a direct path, and to those for which one is still searched.
 //!
 //! One connection for each region that is needed: this node's home always, others while something is sent there. A connection lives in a
-//! task of its own; what is sent goes through a bounded queue, and what does not fit is lost, as datagrams are.
+//! task of its own; what is sent goes through a bounded queue, of which the oldest goes when there are too
+//! many.
 
 mod connection;
+mod dial;
+mod names;
+mod queue;
 mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use isthmus_tailnet_core::key::NodeKey;
 use isthmus_tailnet_core::netmap::{Region, RegionId};
 use rustls::RootCertStore;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-/// Datagrams that wait for one relay.
-const QUEUE: usize = 512;
+use queue::{Outgoing, Queue};
 
 /// Datagrams from relays that wait for the node.
 const INCOMING: usize = 512;
+
+/// How long a relay that is measured may take.
+const MEASURE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Measurements that wait for the node.
+const MEASURED: usize = 16;
 
 /// A datagram that came over a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,13 +42,6 @@ pub(crate) struct Relayed {
     pub(crate) from: NodeKey,
     /// The datagram.
     pub(crate) packet: Vec<u8>,
-}
-
-/// A datagram for a peer at a relay.
-#[derive(Debug)]
-struct Outgoing {
-    to: NodeKey,
-    packet: Vec<u8>,
 }
 
 /// By what a node and its relays know each other.
@@ -95,14 +100,42 @@ pub(crate) struct Relays {
     connections: BTreeMap<RegionId, Connection>,
     connected: Connected,
     incoming: mpsc::Sender<Relayed>,
+    measured: mpsc::Sender<(RegionId, Duration)>,
+    resolved: mpsc::Sender<(String, Vec<IpAddr>)>,
+    resolving: Option<JoinHandle<()>>,
+}
+
+/// What comes from relays.
+pub(crate) struct FromRelays {
+    /// Datagrams of peers.
+    pub(crate) datagrams: mpsc::Receiver<Relayed>,
+    /// How long the relays of a region take to answer.
+    pub(crate) measured: mpsc::Receiver<(RegionId, Duration)>,
+    /// Addresses of servers that have only a name.
+    pub(crate) resolved: mpsc::Receiver<(String, Vec<IpAddr>)>,
 }
 
 /// A connection, or the attempt at one. It ends when this is dropped.
 struct Connection {
-    queue: mpsc::Sender<Outgoing>,
+    queue: Arc<Queue>,
     region: Region,
     is_home: bool,
+    local: Arc<Mutex<Option<IpAddr>>>,
     task: JoinHandle<()>,
+}
+
+impl Connection {
+    fn local(&self) -> Option<IpAddr> {
+        *self.local.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Relays {
+    fn drop(&mut self) {
+        if let Some(resolving) = &self.resolving {
+            resolving.abort();
+        }
+    }
 }
 
 impl Drop for Connection {
@@ -112,9 +145,11 @@ impl Drop for Connection {
 }
 
 impl Relays {
-    /// No relays yet; and where to take what comes over them.
-    pub(crate) fn new(identity: RelayIdentity) -> (Self, mpsc::Receiver<Relayed>) {
-        let (incoming, receiver) = mpsc::channel(INCOMING);
+    /// No relays yet; and where to take what comes from them.
+    pub(crate) fn new(identity: RelayIdentity) -> (Self, FromRelays) {
+        let (incoming, datagrams) = mpsc::channel(INCOMING);
+        let (measured, measurements) = mpsc::channel(MEASURED);
+        let (resolved, addresses) = mpsc::channel(MEASURED);
         let relays = Self {
             identity,
             regions: Arc::default(),
@@ -122,8 +157,16 @@ impl Relays {
             connections: BTreeMap::new(),
             connected: Connected::default(),
             incoming,
+            measured,
+            resolved,
+            resolving: None,
         };
-        (relays, receiver)
+        let from = FromRelays {
+            datagrams,
+            measured: measurements,
+            resolved: addresses,
+        };
+        (relays, from)
     }
 
     /// The regions that the node is connected to, now and later.
@@ -149,6 +192,9 @@ impl Relays {
         if home != self.home {
             tracing::info!(?home, "the home relay region changed");
         }
+        if *regions != self.regions {
+            self.resolve(names::without_address(regions));
+        }
         (self.regions, self.home) = (Arc::clone(regions), home);
         self.connections.retain(|id, connection| {
             regions.get(id) == Some(&connection.region) && connection.is_home == (home == Some(*id))
@@ -158,11 +204,42 @@ impl Relays {
         }
     }
 
-    /// Sends a datagram to a peer at a relay of a region. It is lost, and false returned, when the region is not known or too
-    /// much waits.
+    fn resolve(&mut self, names: BTreeSet<String>) {
+        let resolving = tokio::spawn(names::resolve(names, self.resolved.clone()));
+        if let Some(before) = self.resolving.replace(resolving) {
+            before.abort();
+        }
+    }
+
+    /// The machine lost these addresses: connections that hang on them are dead, and attempts at others shall not wait.
+    pub(crate) fn leave(&mut self, gone: &BTreeSet<IpAddr>) {
+        self.connections
+            .retain(|_, connection| connection.local().is_some_and(|local| !gone.contains(&local)));
+        if let Some(home) = self.home {
+            self.connect(home);
+        }
+    }
+
+    /// Measures in the background how long relays of these regions take to answer.
+    pub(crate) fn measure(&self, regions: &[RegionId]) {
+        for id in regions {
+            let Some(region) = self.regions.get(id).cloned() else {
+                continue;
+            };
+            let (id, authorities, measured) = (*id, Arc::clone(&self.identity.authorities), self.measured.clone());
+            tokio::spawn(async move {
+                if let Ok(Ok(latency)) = timeout(MEASURE_LIMIT, dial::latency(&region, &authorities)).await {
+                    let _ = measured.send((id, latency)).await;
+                }
+            });
+        }
+    }
+
+    /// Sends a datagram to a peer at a relay of a region. It, or the oldest that waits, is lost, and false returned, when the region is not
+    /// known or too much waits.
     pub(crate) fn send(&mut self, region: RegionId, to: NodeKey, packet: Vec<u8>) -> bool {
         let connection = self.connect(region);
-        let taken = connection.is_some_and(|connection| connection.queue.try_send(Outgoing { to, packet }).is_ok());
+        let taken = connection.is_some_and(|connection| connection.queue.push(Outgoing { to, packet }));
         if !taken {
             tracing::trace!(
                 region,
@@ -178,28 +255,30 @@ impl Relays {
         if self
             .connections
             .get(&id)
-            .is_some_and(|connection| connection.queue.is_closed())
+            .is_some_and(|connection| connection.task.is_finished())
         {
             self.connections.remove(&id);
         }
         let (home, identity, incoming) = (self.home, &self.identity, &self.incoming);
         let connected = &self.connected;
         let connection = self.connections.entry(id).or_insert_with(|| {
-            let (queue, outgoing) = mpsc::channel(QUEUE);
+            let (queue, local) = (Arc::new(Queue::default()), Arc::default());
             let is_home = home == Some(id);
             let runner = connection::Runner {
                 id,
                 region: region.clone(),
                 is_home,
                 identity: identity.clone(),
-                outgoing,
+                outgoing: Arc::clone(&queue),
                 incoming: incoming.clone(),
                 connected: connected.clone(),
+                local: Arc::clone(&local),
             };
             Connection {
                 queue,
                 region: region.clone(),
                 is_home,
+                local,
                 task: tokio::spawn(runner.run()),
             }
         });

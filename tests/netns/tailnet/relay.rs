@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 
-use isthmus_testkit::netns::Switch;
 use isthmus_testkit::wait;
 
+use super::nat::{Nat, hide};
 use super::world::{Options, Tailnet};
 use crate::node::{can_run, content, transfer};
 
 /// Lets no UDP pass between the two machines.
-fn cut(tailnet: &Tailnet) {
+pub(super) fn cut(tailnet: &Tailnet) {
     let [a, _] = &tailnet.machines;
     a.check("nft add table inet cut");
     for (hook, side) in [("output", "daddr"), ("input", "saddr")] {
@@ -25,32 +25,11 @@ fn cut(tailnet: &Tailnet) {
     }
 }
 
-fn mend(tailnet: &Tailnet) {
+pub(super) fn mend(tailnet: &Tailnet) {
     tailnet.machines[0].check("nft delete table inet cut");
 }
 
-/// Puts the first machine behind a NAT: its place is taken by a host behind it.
-fn hide_first(tailnet: &mut Tailnet) -> Switch {
-    let switch = tailnet.net.switch("home");
-    let hidden = tailnet.net.namespace("hidden");
-    let router = std::mem::replace(&mut tailnet.machines[0], hidden);
-    let hidden = &tailnet.machines[0];
-    tailnet.net.plug(&switch, &router, "eth1", &["192.168.7.1/24"]);
-    tailnet.net.plug(&switch, hidden, "eth0", &["192.168.7.2/24"]);
-    hidden.ip("route add default via 192.168.7.1");
-    router.sysctl("net.ipv4.ip_forward", "1");
-    router.check("nft add table ip nat");
-    router.check("nft add chain ip nat post { type nat hook postrouting priority 100 ; }");
-    router.check("nft add rule ip nat post oifname eth0 masquerade");
-    // Nothing comes in but answers.
-    router.check("nft add table ip guard");
-    router.check("nft add chain ip guard forward { type filter hook forward priority 0 ; }");
-    router.check("nft add rule ip guard forward iifname eth0 ct state new drop");
-    tailnet.routers.push(router);
-    switch
-}
-
-fn direct_paths(tailnet: &Tailnet) -> usize {
+pub(super) fn direct_paths(tailnet: &Tailnet) -> usize {
     tailnet.read("log").matches("found a direct path to a peer").count()
 }
 
@@ -117,7 +96,7 @@ fn node_behind_a_nat_learns_its_public_address_and_is_reached_directly() {
         ..Options::default()
     };
     let mut tailnet = Tailnet::with("nat", options);
-    let switch = hide_first(&mut tailnet);
+    let switch = hide(&mut tailnet, 0, Nat::PortFiltered);
     let (one, two) = (tailnet.start(0, &[]), tailnet.start(1, &[]));
     wait::until("the public address", || {
         let endpoints = tailnet.control.endpoints("one");

@@ -47,26 +47,34 @@ pub enum RelayError {
 pub(crate) struct RelayListener {
     address: SocketAddr,
     fingerprint: String,
+    /// The port of a second socket for STUN.
+    second_stun: u16,
     streams: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
     _accepting: AbortOnDropHandle<()>,
-    _stun: AbortOnDropHandle<()>,
+    _stun: [AbortOnDropHandle<()>; 2],
 }
 
 impl RelayListener {
-    /// Listens on a TCP port for clients and on the UDP port of the same number for STUN.
+    /// Listens on a TCP port for clients, on the UDP port of the same number for STUN, and on any other for STUN as well: who asks both
+    /// learns whether a NAT in front of him maps by destination.
     pub(crate) async fn bind(address: SocketAddr) -> Result<Self, RelayError> {
         let failed = |source| RelayError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let socket = UdpSocket::bind(address).await.map_err(failed)?;
+        let second = UdpSocket::bind(SocketAddr::new(address.ip(), 0))
+            .await
+            .map_err(failed)?;
+        let second_stun = second.local_addr().map_err(failed)?.port();
         let (acceptor, fingerprint) = tls(address.ip())?;
         let (ready, streams) = mpsc::channel(BACKLOG);
         Ok(Self {
             address,
             fingerprint,
+            second_stun,
             streams,
             _accepting: AbortOnDropHandle::new(tokio::spawn(accept(listener, acceptor, ready))),
-            _stun: AbortOnDropHandle::new(tokio::spawn(answer_stun(socket))),
+            _stun: [socket, second].map(|socket| AbortOnDropHandle::new(tokio::spawn(answer_stun(socket)))),
         })
     }
 
@@ -85,11 +93,18 @@ impl RelayListener {
             derp_port: self.address.port(),
             ..DerpNode::default()
         };
+        let second = DerpNode {
+            name: format!("{REGION}b"),
+            stun_port: i32::from(self.second_stun),
+            stun_only: true,
+            derp_port: 0,
+            ..node.clone()
+        };
         let region = DerpRegion {
             region_id: REGION,
             region_code: "tailbox".to_owned(),
             region_name: "The tailbox's relay".to_owned(),
-            nodes: vec![node],
+            nodes: vec![node, second],
             ..DerpRegion::default()
         };
         map.regions.insert(REGION, region);

@@ -42,7 +42,8 @@ impl Netmap {
         self.peers.values().any(|peer| leads(peer))
     }
 
-    fn via_address(&self, name: &str) -> Option<Ipv6Addr> {
+    /// The address that a 4via6 name in lower case without final dot spells.
+    pub(crate) fn via_address(&self, name: &str) -> Option<Ipv6Addr> {
         let (label, suffix) = name.split_once('.').unwrap_or((name, ""));
         let own = plain(&self.own.name);
         let (_, own_suffix) = own.split_once('.').unwrap_or_default();

@@ -24,6 +24,19 @@ pub struct Region {
     pub may_be_home: bool,
     /// The relays, in the order in which to try them.
     pub relays: Vec<Relay>,
+    /// Servers that tell a node how the world sees it: relays, and others.
+    pub stun: Vec<StunServer>,
+}
+
+/// A server that tells a node which address its datagrams come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StunServer {
+    /// The name to resolve when there are no addresses.
+    pub host: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Its UDP port.
+    pub port: u16,
 }
 
 /// A relay.
@@ -35,8 +48,6 @@ pub struct Relay {
     pub addresses: Vec<IpAddr>,
     /// TCP port of the relay.
     pub port: u16,
-    /// UDP port of STUN; nothing for none.
-    pub stun: Option<u16>,
     /// How its certificate is checked.
     pub check: CertificateCheck,
 }
@@ -56,12 +67,14 @@ pub enum CertificateCheck {
 pub(super) fn regions(map: wire::DerpMap) -> BTreeMap<RegionId, Region> {
     let regions = map.regions.into_values().filter_map(|region| {
         let id = RegionId::try_from(region.region_id).ok().filter(|id| *id != 0)?;
+        let stun = region.nodes.iter().filter_map(stun_server).collect();
         let relays: Vec<Relay> = region.nodes.into_iter().filter_map(relay).collect();
         let may_be_home = !region.avoid && !region.no_measure_no_home;
         let region = Region {
             name: region.region_name,
             may_be_home,
             relays,
+            stun,
         };
         (!region.relays.is_empty()).then_some((id, region))
     });
@@ -72,29 +85,46 @@ fn relay(node: wire::DerpNode) -> Option<Relay> {
     if node.stun_only {
         return None;
     }
+    let addresses = addresses(&node);
     let check = match node.cert_name.strip_prefix(PIN) {
         Some(digits) => CertificateCheck::Pinned(hash(digits)?),
         None if node.insecure_for_tests => CertificateCheck::Nothing,
         None if node.cert_name.is_empty() => CertificateCheck::Name(node.host_name.clone()),
         None => CertificateCheck::Name(node.cert_name),
     };
-    let addresses = [&node.ipv4, &node.ipv6]
-        .into_iter()
-        .filter_map(|text| text.parse().ok());
     Some(Relay {
-        addresses: addresses.collect(),
+        addresses,
         host: node.host_name,
         port: if node.derp_port == 0 {
             RELAY_PORT
         } else {
             node.derp_port
         },
-        stun: match node.stun_port {
-            0 => Some(STUN_PORT),
-            port => u16::try_from(port).ok(),
-        },
         check,
     })
+}
+
+fn stun_server(node: &wire::DerpNode) -> Option<StunServer> {
+    let port = match node.stun_port {
+        0 => STUN_PORT,
+        port => u16::try_from(port).ok()?,
+    };
+    Some(StunServer {
+        host: node.host_name.clone(),
+        addresses: addresses(node),
+        port,
+    })
+}
+
+fn addresses(node: &wire::DerpNode) -> Vec<IpAddr> {
+    let texts = [&node.ipv4, &node.ipv6, &node.host_name];
+    let mut addresses = Vec::new();
+    for address in texts.into_iter().filter_map(|text| text.parse().ok()) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
 }
 
 /// A hash in hexadecimal. One that is not understood makes the relay unusable: it must not be dialled unchecked.
@@ -126,7 +156,7 @@ mod tests {
             &json!({"Name": "7a", "RegionID": 7, "HostName": "relay.example", "IPv4": "192.0.2.1", "IPv6": "none"}),
         );
         let relay = &regions[&7].relays[0];
-        assert_eq!((relay.port, relay.stun), (443, Some(3478)));
+        assert_eq!((relay.port, regions[&7].stun[0].port), (443, 3478));
         assert_eq!(relay.addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
         assert_eq!(relay.check, CertificateCheck::Name("relay.example".into()));
     }
@@ -138,9 +168,24 @@ mod tests {
         };
         let regions = with(format!("sha256-raw:{}", "ab".repeat(32)));
         assert_eq!(regions[&7].relays[0].check, CertificateCheck::Pinned([0xab; 32]));
-        assert_eq!(regions[&7].relays[0].stun, None);
+        assert!(regions[&7].stun.is_empty());
         for bad in ["", "ab", "zz".repeat(32).as_str(), "ä".repeat(32).as_str()] {
             assert!(with(format!("sha256-raw:{bad}")).is_empty(), "{bad}");
         }
+    }
+
+    #[test]
+    fn server_for_stun_alone_is_no_relay() {
+        let nodes = json!([
+            {"Name": "7a", "RegionID": 7, "HostName": "192.0.2.1"},
+            {"Name": "7b", "RegionID": 7, "HostName": "stun.example", "STUNOnly": true, "STUNPort": 3479},
+        ]);
+        let map = json!({"Regions": {"7": {"RegionID": 7, "RegionCode": "x", "RegionName": "X", "Nodes": nodes}}});
+        let regions = regions(serde_json::from_value(map).expect("test documents are valid"));
+        let (relays, stun) = (&regions[&7].relays, &regions[&7].stun);
+        assert_eq!((relays.len(), stun.len()), (1, 2));
+        assert_eq!(relays[0].addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!((stun[1].host.as_str(), stun[1].port), ("stun.example", 3479));
+        assert!(stun[1].addresses.is_empty(), "to be resolved");
     }
 }

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::{
-    ANSWER_LIMIT, HEARTBEAT, KEEP_OPEN, MAX_ENDPOINTS, MAX_LOST, OFFLINE_PAUSE, SEARCH_PAUSE, WANTED_PAUSE,
-    is_probeable,
+    ANSWER_LIMIT, HEARTBEAT, KEEP_OPEN, MAX_ENDPOINTS, MAX_LOST, OFFLINE_PAUSE, QUICK_LIMIT, Route, SEARCH_PAUSE,
+    WANTED_PAUSE, is_probeable,
 };
 use crate::addresses::AddressSet;
 use crate::key::DiscoKey;
@@ -19,6 +19,15 @@ const MAX_LEARNED: usize = 8;
 
 /// An address that answered this recently needs no ping because the peer pinged from there.
 const FRESH: Duration = Duration::from_secs(10);
+
+/// A path that answered this recently is not asked again because of a suspicion.
+const SETTLED: Duration = Duration::from_millis(500);
+
+/// Lost pings in a row after which a path is doubted.
+const DOUBTED_AFTER: u32 = 2;
+
+/// How often a better path is looked for while traffic flows, and the latency with which one is content.
+const IMPROVE: (Duration, Duration) = (Duration::from_mins(1), Duration::from_millis(5));
 
 /// A path is left for a faster one only when that saves this much, and a fifth of the time.
 const WORTH_CHANGING: Duration = Duration::from_millis(2);
@@ -68,6 +77,33 @@ impl PeerPaths {
 
     pub(super) fn path(&self) -> Option<SocketAddr> {
         self.best.as_ref().map(|best| best.address)
+    }
+
+    pub(super) fn route(&self) -> Option<Route> {
+        self.best.as_ref().map(|best| Route {
+            address: best.address,
+            doubted: best.lost >= DOUBTED_AFTER,
+        })
+    }
+
+    /// Round trip over the path.
+    pub(super) fn latency(&self) -> Option<Duration> {
+        self.best.as_ref().map(|best| best.latency)
+    }
+
+    pub(super) fn is_offline(&self) -> bool {
+        self.online == Some(false)
+    }
+
+    /// How many addresses a search pings.
+    pub(super) fn known_endpoints(&self) -> usize {
+        let learned = self.learned.keys().filter(|address| !self.named.contains(address));
+        self.named.len() + learned.count()
+    }
+
+    /// Whether the peer is said to be, or was heard, at an address.
+    pub(super) fn is_at(&self, address: SocketAddr) -> bool {
+        self.named.contains(&address) || self.learned.contains_key(&address) || self.path() == Some(address)
     }
 
     /// Takes what the network map says; true when it says something that was not known.
@@ -155,6 +191,25 @@ impl PeerPaths {
         !self.best.as_ref().is_some_and(is_fresh)
     }
 
+    /// Something speaks against the path: gives its address, to be pinged, unless that is being done or it has just answered.
+    pub(super) fn suspect(&mut self, now: Instant) -> Option<SocketAddr> {
+        let best = self.best.as_mut()?;
+        if best.pinged > best.answered || best.answered + SETTLED > now {
+            return None;
+        }
+        best.pinged = now;
+        Some(best.address)
+    }
+
+    /// The machine's addresses changed: the path may be dead, and any that answers is better. Gives its address, to be pinged.
+    pub(super) fn unsettle(&mut self, now: Instant) -> Option<SocketAddr> {
+        self.search_soon();
+        let best = self.best.as_mut()?;
+        best.lost = best.lost.max(1);
+        best.pinged = now;
+        Some(best.address)
+    }
+
     /// `address` answered a ping after `latency`.
     pub(super) fn answered(&mut self, address: SocketAddr, latency: Duration, now: Instant) {
         let replaces = match &self.best {
@@ -176,17 +231,16 @@ impl PeerPaths {
 
     /// Gives up the path when it is dead; gives the addresses to ping now.
     pub(super) fn due(&mut self, now: Instant) -> Vec<SocketAddr> {
+        let is_active = self.is_active;
         let Some(best) = &mut self.best else {
             return self.due_search(now);
         };
-        let awaits = best.pinged > best.answered;
         let since = now.saturating_duration_since(best.pinged);
-        let pause = if self.is_active { HEARTBEAT } else { KEEP_OPEN };
-        if !awaits && since >= pause {
-            best.pinged = now;
-            return vec![best.address];
+        if best.pinged <= best.answered {
+            let pause = if is_active { HEARTBEAT } else { KEEP_OPEN };
+            return if since >= pause { self.check(now) } else { Vec::new() };
         }
-        if !awaits || since < ANSWER_LIMIT {
+        if since < best.patience(is_active) {
             return Vec::new();
         }
         best.lost += 1;
@@ -203,6 +257,22 @@ impl PeerPaths {
         to
     }
 
+    /// Pings the path; now and then, when it is slow, every other as well.
+    fn check(&mut self, now: Instant) -> Vec<SocketAddr> {
+        let Some(best) = &mut self.best else { return Vec::new() };
+        best.pinged = now;
+        let address = best.address;
+        let (pause, content) = IMPROVE;
+        let searched = self.last_search.is_some_and(|last| last + pause > now);
+        if !self.is_active || best.latency <= content || searched {
+            return vec![address];
+        }
+        let mut to = self.begin_search(now);
+        to.retain(|other| *other != address);
+        to.push(address);
+        to
+    }
+
     fn due_search(&mut self, now: Instant) -> Vec<SocketAddr> {
         let Some(last) = self.last_search else {
             return Vec::new();
@@ -216,6 +286,17 @@ impl PeerPaths {
             Vec::new()
         } else {
             self.begin_search(now)
+        }
+    }
+}
+
+impl Best {
+    /// How long an answer is awaited: with traffic on the path only a few round trips, for the first two.
+    fn patience(&self, is_active: bool) -> Duration {
+        if is_active && self.lost < DOUBTED_AFTER {
+            (self.latency * 4).clamp(QUICK_LIMIT, ANSWER_LIMIT)
+        } else {
+            ANSWER_LIMIT
         }
     }
 }

@@ -3,6 +3,7 @@ use std::net::Ipv4Addr;
 use ipnet::IpNet;
 
 use super::*;
+use crate::netcheck::NetworkReport;
 
 const OWN: NodeKey = NodeKey::from_bytes([1; 32]);
 const PEER: NodeKey = NodeKey::from_bytes([2; 32]);
@@ -36,7 +37,7 @@ fn pings(actions: &[Action]) -> Vec<(SocketAddr, TransactionId)> {
             message: Message::Ping { id, .. },
             ..
         } => Some((*to, *id)),
-        Action::Send { .. } | Action::Path { .. } | Action::Relay { .. } => None,
+        Action::Send { .. } | Action::Path { .. } | Action::Relay { .. } | Action::Doubt { .. } => None,
     };
     actions.iter().filter_map(ping).collect()
 }
@@ -44,7 +45,7 @@ fn pings(actions: &[Action]) -> Vec<(SocketAddr, TransactionId)> {
 fn paths_set(actions: &[Action]) -> Vec<Option<SocketAddr>> {
     let path = |action: &Action| match action {
         Action::Path { path, .. } => Some(*path),
-        Action::Send { .. } | Action::Relay { .. } => None,
+        Action::Send { .. } | Action::Relay { .. } | Action::Doubt { .. } => None,
     };
     actions.iter().filter_map(path).collect()
 }
@@ -304,8 +305,9 @@ fn calls(actions: &[Action]) -> Vec<Vec<SocketAddr>> {
             peer: PEER,
             disco: RUN,
             message: Message::CallMeMaybe { endpoints },
+            ..
         } => Some(endpoints.clone()),
-        Action::Send { .. } | Action::Path { .. } | Action::Relay { .. } => None,
+        Action::Send { .. } | Action::Path { .. } | Action::Relay { .. } | Action::Doubt { .. } => None,
     };
     actions.iter().filter_map(call).collect()
 }
@@ -315,7 +317,7 @@ impl Bench {
         let message = Message::CallMeMaybe {
             endpoints: endpoints.to_vec(),
         };
-        self.call(|paths, now, random| paths.receive_relayed(&PEER, &by, &message, now, random))
+        self.call(|paths, now, random| paths.receive_relayed((&PEER, 7), &by, &message, now, random))
     }
 }
 
@@ -365,4 +367,181 @@ fn hostile_endpoints_of_a_call_are_not_probed_and_a_stranger_is_not_heard() {
     assert!(bench.called(DiscoKey::from_bytes([66; 32]), &[at(5)]).is_empty());
     let many: Vec<SocketAddr> = (0..200).map(at).collect();
     assert!(pings(&bench.called(RUN, &many)).len() <= MAX_ENDPOINTS);
+}
+
+/// The doubts among the actions.
+fn doubts(actions: &[Action]) -> usize {
+    actions
+        .iter()
+        .filter(|action| matches!(action, Action::Doubt { .. }))
+        .count()
+}
+
+#[test]
+fn silent_path_with_traffic_is_doubted_within_a_second_and_trusted_again_when_it_answers() {
+    let mut bench = Bench::new(vec![target(PEER, RUN, &[at(1)])]);
+    bench.establish(at(1));
+    bench.paths.set_active(&[PEER]);
+    bench.pass(Duration::from_secs(1));
+    let sent = pings(&bench.call(|paths, now, random| paths.suspect(&PEER, now, random)));
+    assert_eq!(sent.len(), 1);
+    let again = bench.call(|paths, now, random| paths.suspect(&PEER, now, random));
+    assert!(pings(&again).is_empty(), "one ping is on its way");
+    let actions = bench.pass(Duration::from_secs(1));
+    assert_eq!((doubts(&actions), paths_set(&actions)), (1, vec![]));
+    let expected = Route {
+        address: at(1),
+        doubted: true,
+    };
+    assert_eq!(bench.paths.route(&PEER), Some(expected));
+    let (_, id) = *pings(&actions).last().expect("it is asked again");
+    assert_eq!(bench.pong(at(1), id), [Action::Doubt { peer: PEER }]);
+    assert_eq!(
+        bench.paths.route(&PEER),
+        Some(Route {
+            doubted: false,
+            ..expected
+        })
+    );
+}
+
+#[test]
+fn path_that_has_just_answered_is_not_suspected() {
+    let mut bench = Bench::new(vec![target(PEER, RUN, &[at(1)])]);
+    bench.establish(at(1));
+    bench.now += Duration::from_millis(100);
+    assert!(
+        bench
+            .call(|paths, now, random| paths.suspect(&PEER, now, random))
+            .is_empty()
+    );
+}
+
+#[test]
+fn moved_peer_with_traffic_is_followed_within_a_second_of_its_ping() {
+    let mut bench = Bench::new(vec![target(PEER, RUN, &[at(1)])]);
+    bench.establish(at(1));
+    bench.paths.set_active(&[PEER]);
+    bench.pass(Duration::from_secs(2));
+    let answer = bench.ping_from(at(7), RUN, Some(PEER));
+    let to: Vec<_> = pings(&answer).into_iter().map(|(to, _)| to).collect();
+    assert_eq!(to, [at(7), at(1)], "the new address, and whether the old one lives");
+    let mut found = paths_set(&bench.pong(at(7), pings(&answer)[0].1));
+    for _ in 0..4 {
+        let sent = pings(&bench.pass(Duration::from_millis(250)));
+        if let Some((_, id)) = sent.into_iter().find(|(to, _)| *to == at(7)) {
+            found.extend(paths_set(&bench.pong(at(7), id)));
+        }
+    }
+    assert_eq!(found, [Some(at(7))]);
+}
+
+#[test]
+fn changed_addresses_of_the_machine_make_it_ping_every_path_at_once() {
+    let mut bench = Bench::new(vec![target(PEER, RUN, &[at(1), at(2)])]);
+    bench.establish(at(1));
+    bench.pass(Duration::from_secs(2));
+    let sent = pings(&bench.call(Paths::unsettle));
+    assert_eq!(sent.iter().map(|ping| ping.0).collect::<Vec<_>>(), [at(1)]);
+    let others = pings(&bench.pass(Duration::from_millis(250)));
+    let (_, id) = *others
+        .iter()
+        .find(|(to, _)| *to == at(2))
+        .expect("all are searched anew");
+    assert_eq!(
+        paths_set(&bench.pong(at(2), id)),
+        [Some(at(2))],
+        "the first that answers is taken"
+    );
+}
+
+#[test]
+fn better_path_is_looked_for_while_traffic_flows_on_a_slow_one() {
+    let mut bench = Bench::new(vec![target(PEER, RUN, &[at(1), at(2)])]);
+    let sent = pings(&bench.tick());
+    bench.now += Duration::from_millis(40);
+    bench.pong(at(1), sent[0].1);
+    bench.paths.set_active(&[PEER]);
+    let mut switched = Vec::new();
+    for _ in 0..280 {
+        for (to, id) in pings(&bench.pass(Duration::from_millis(250))) {
+            bench.now += Duration::from_millis(if to == at(1) { 40 } else { 10 });
+            switched.extend(paths_set(&bench.pong(to, id)));
+        }
+    }
+    assert_eq!(switched, [Some(at(2))]);
+}
+
+#[test]
+fn peer_is_known_by_its_addresses_unless_two_claim_one() {
+    let other = NodeKey::from_bytes([3; 32]);
+    let mut bench = Bench::new(vec![
+        target(PEER, RUN, &[at(1), at(2)]),
+        target(other, DiscoKey::from_bytes([33; 32]), &[at(2), at(3)]),
+    ]);
+    assert_eq!(bench.paths.peer_at(at(1)), Some(PEER));
+    assert_eq!(bench.paths.peer_at(at(2)), None);
+    assert_eq!(bench.paths.peer_at(at(9)), None);
+    bench.ping_from(at(9), RUN, Some(PEER));
+    assert_eq!(bench.paths.peer_at(at(9)), Some(PEER));
+}
+
+#[test]
+fn ping_by_relay_is_answered_by_the_same_relay_unless_it_claims_to_be_another() {
+    let mut bench = Bench::new(vec![target(PEER, RUN, &[])]);
+    bench.tick();
+    let mut ping = |by: DiscoKey, node| {
+        let message = Message::Ping { id: [9; 12], node };
+        bench.call(|paths, now, random| paths.receive_relayed((&PEER, 7), &by, &message, now, random))
+    };
+    let answer = Action::Relay {
+        peer: PEER,
+        by: Some(7),
+        disco: RUN,
+        message: Message::Pong {
+            id: [9; 12],
+            observed: relay_address(7),
+        },
+    };
+    assert_eq!(ping(RUN, Some(PEER)), std::slice::from_ref(&answer));
+    assert_eq!(ping(RUN, None), [answer]);
+    assert!(ping(RUN, Some(OWN)).is_empty());
+    assert!(ping(DiscoKey::from_bytes([66; 32]), Some(PEER)).is_empty());
+}
+
+#[test]
+fn obstacle_of_a_direct_path_is_named() {
+    let other = NodeKey::from_bytes([3; 32]);
+    let nowhere = target(other, DiscoKey::from_bytes([33; 32]), &[]);
+    let mut bench = Bench::new(vec![target(PEER, RUN, &[at(1), at(2)]), nowhere]);
+    let network = |udp, mapping_varies| NetworkReport {
+        udp,
+        mapping_varies,
+        ..NetworkReport::default()
+    };
+    let why = |bench: &Bench, peer, network| bench.paths.direct_state(&peer, &network).obstacle;
+    let unanswered = WhyNotDirect::Unanswered {
+        endpoints: 2,
+        mapping_varies: Some(true),
+    };
+    assert_eq!(why(&bench, PEER, network(Some(true), Some(true))), Some(unanswered));
+    assert!(unanswered.to_string().contains("2 endpoints") && unanswered.to_string().contains("hard"));
+    assert_eq!(
+        why(&bench, PEER, network(Some(false), None)),
+        Some(WhyNotDirect::UdpBlocked)
+    );
+    assert_eq!(why(&bench, other, network(None, None)), Some(WhyNotDirect::NoEndpoints));
+    assert_eq!(why(&bench, OWN, network(None, None)), Some(WhyNotDirect::NoDisco));
+    bench.establish(at(1));
+    let state = bench.paths.direct_state(&PEER, &network(None, None));
+    assert_eq!((state.latency, state.obstacle), (Some(Duration::from_millis(5)), None));
+}
+
+#[test]
+fn ping_for_who_wants_to_know_goes_the_path() {
+    let mut bench = Bench::new(vec![target(PEER, RUN, &[at(1)])]);
+    assert!(bench.paths.ask(&PEER, bench.now, &mut || [7; 12]).is_none());
+    bench.establish(at(1));
+    let (id, actions) = bench.paths.ask(&PEER, bench.now, &mut || [7; 12]).unwrap();
+    assert_eq!((id, pings(&actions)), ([7; 12], vec![(at(1), [7; 12])]));
 }

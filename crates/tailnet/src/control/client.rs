@@ -1,5 +1,6 @@
 //! Keeps a node logged in and its network map fresh, for as long as the node runs.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -82,10 +83,26 @@ impl Client {
                 Ok(Ended::KeyRenewed) => return self.set_login(LoginState::RestartNeeded),
                 Ok(Ended::Expired) => self.progress.backoff.after_failure(rand::random(), None),
                 Ok(Ended::Refused) => REFUSED_WAIT.mul_f64(0.5 + rand::random::<f64>()),
+                Err(error @ ControlError::Moved { .. }) => {
+                    self.lost(&error);
+                    self.progress.backoff.reset();
+                    Duration::ZERO
+                }
                 Err(error) => self.lost(&error),
             };
-            tokio::time::sleep(wait).await;
+            self.wait(wait).await;
         }
+    }
+
+    /// Lets time pass. Other addresses of the machine are a reason to try at once.
+    async fn wait(&mut self, time: Duration) {
+        let machine = self.facts.borrow().machine.clone();
+        let moved = async {
+            if self.facts.wait_for(|facts| facts.machine != machine).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let _ = tokio::time::timeout(time, moved).await;
     }
 
     /// Notes a failure; gives the time to wait. A node that was running goes on with the map it has.
@@ -117,7 +134,21 @@ impl Client {
         {
             return Ok(ended);
         }
-        self.follow(&requester).await
+        tokio::select! {
+            ended = Self::moved(self.facts.clone(), session.local()) => Err(ended),
+            ended = self.follow(&requester) => ended,
+        }
+    }
+
+    /// Ends when the machine loses the address that a session hangs on.
+    async fn moved(mut facts: watch::Receiver<NodeFacts>, local: Option<IpAddr>) -> ControlError {
+        let hung_on = local.filter(|local| facts.borrow().machine.contains(local));
+        if let Some(address) = hung_on
+            && facts.wait_for(|facts| !facts.machine.contains(&address)).await.is_ok()
+        {
+            return ControlError::Moved { address };
+        }
+        std::future::pending().await
     }
 
     /// Registers; gives nothing when control accepts the node.

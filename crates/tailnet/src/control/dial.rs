@@ -1,6 +1,7 @@
 //! TCP and TLS connections to a control server.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,13 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// A byte stream to a server.
 pub(crate) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+/// A connection to a server.
+pub(crate) struct Connected {
+    pub(crate) stream: Box<dyn Connection>,
+    /// This machine's end; nothing when the kernel does not say.
+    pub(crate) local: Option<IpAddr>,
+}
 
 /// Opens connections.
 #[derive(Clone)]
@@ -75,25 +83,28 @@ impl Dialer {
     }
 
     /// Connects to `server`, with TLS when its URL says so.
-    pub(crate) async fn connect(&self, server: &Server) -> Result<Box<dyn Connection>, ControlError> {
+    pub(crate) async fn connect(&self, server: &Server) -> Result<Connected, ControlError> {
         in_time("connect", CONNECT_LIMIT, self.connect_slowly(server)).await
     }
 
-    async fn connect_slowly(&self, server: &Server) -> Result<Box<dyn Connection>, ControlError> {
+    async fn connect_slowly(&self, server: &Server) -> Result<Connected, ControlError> {
         let stream = self.resolver.connect(&server.host, server.port).await;
         let stream = stream.map_err(|source| ControlError::Connect {
             server: server.authority().to_owned(),
             source,
         })?;
         let _ = stream.set_nodelay(true);
+        let local = stream.local_addr().ok().map(|address| address.ip().to_canonical());
         if !server.tls {
-            return Ok(Box::new(stream));
+            let stream = Box::new(stream);
+            return Ok(Connected { stream, local });
         }
         let tls = |source| ControlError::Tls {
             server: server.authority().to_owned(),
             source,
         };
         let name = ServerName::try_from(server.host.clone()).map_err(|error| tls(io::Error::other(error)))?;
-        Ok(Box::new(self.tls.connect(name, stream).await.map_err(tls)?))
+        let stream = Box::new(self.tls.connect(name, stream).await.map_err(tls)?);
+        Ok(Connected { stream, local })
     }
 }

@@ -1,6 +1,7 @@
 //! What goes wrong between a node and its control server.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use isthmus_runtime::resolve::ConnectError;
@@ -53,6 +54,8 @@ pub(crate) enum ControlError {
     StreamEnded,
     #[error("cannot follow the network map: the control server was silent for two minutes")]
     Silent,
+    #[error("cannot follow the network map: this machine lost the address {address} that the connection hung on")]
+    Moved { address: IpAddr },
     #[error("cannot read a message of the network map")]
     Frame(#[from] FrameError),
     #[error("cannot decompress a message of the network map")]

@@ -1,5 +1,6 @@
 //! One ts2021 session: requests over HTTP/2 inside Noise.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use ts_capabilityversion::CapabilityVersion;
 use ts_control_noise::Handshake;
 use ts_keys::{MachineKeyPair, MachinePublicKey};
 
+use super::dial::Connected;
 use super::early::AfterEarly;
 use super::error::{ControlError, in_time};
 use super::records::Checked;
@@ -36,6 +38,7 @@ const MAX_MESSAGE: usize = 500;
 pub(crate) struct Session {
     sender: SendRequest<Bytes>,
     authority: String,
+    local: Option<IpAddr>,
     driver: JoinHandle<()>,
 }
 
@@ -80,7 +83,7 @@ impl Session {
             .header(HANDSHAKE_HEADER, initiation)
             .body(Empty::<Bytes>::new())
             .expect("the parts of the request are valid");
-        let response = send_http1(dialer, server, ACTION, request).await?;
+        let (response, local) = send_http1(dialer, server, ACTION, request).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(refused(ACTION, response).await);
         }
@@ -105,8 +108,14 @@ impl Session {
         Ok(Self {
             sender,
             authority: server.authority().to_owned(),
+            local,
             driver,
         })
+    }
+
+    /// The address of this machine that the session hangs on; nothing when the kernel does not say.
+    pub(crate) fn local(&self) -> Option<IpAddr> {
+        self.local
     }
 
     /// A handle that can send requests while the session lives.
@@ -225,7 +234,7 @@ async fn fetch_key(dialer: &Dialer, server: &Server) -> Result<MachinePublicKey,
         .header(header::HOST, server.authority())
         .body(Empty::<Bytes>::new())
         .expect("the parts of the request are valid");
-    let response = send_http1(dialer, server, ACTION, request).await?;
+    let (response, _) = send_http1(dialer, server, ACTION, request).await?;
     if response.status() != StatusCode::OK {
         return Err(refused(ACTION, response).await);
     }
@@ -246,19 +255,21 @@ async fn fetch_key(dialer: &Dialer, server: &Server) -> Result<MachinePublicKey,
     Ok(keys.public_key.into())
 }
 
-/// Sends one HTTP/1.1 request on a connection of its own.
+/// Sends one HTTP/1.1 request on a connection of its own; gives this machine's end of it as well.
 pub(crate) async fn send_http1(
     dialer: &Dialer,
     server: &Server,
     action: &'static str,
     request: Request<Empty<Bytes>>,
-) -> Result<Response<Incoming>, ControlError> {
-    let connection = TokioIo::new(dialer.connect(server).await?);
+) -> Result<(Response<Incoming>, Option<IpAddr>), ControlError> {
+    let Connected { stream, local } = dialer.connect(server).await?;
+    let connection = TokioIo::new(stream);
     let (mut sender, driver) = hyper::client::conn::http1::handshake(connection)
         .await
         .map_err(broken(action))?;
     tokio::spawn(driver.with_upgrades());
-    sender.send_request(request).await.map_err(broken(action))
+    let response = sender.send_request(request).await.map_err(broken(action))?;
+    Ok((response, local))
 }
 
 async fn refused(action: &'static str, response: Response<Incoming>) -> ControlError {

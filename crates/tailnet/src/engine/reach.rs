@@ -1,12 +1,12 @@
 //! How peers reach this node and it them: relays, and what the network outside shows of this node.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use isthmus_tailnet_core::addresses::AddressSet;
 use isthmus_tailnet_core::netmap::{Netmap, Peer};
 use isthmus_tailnet_core::paths::is_probeable;
-use isthmus_tailnet_core::wireguard::DatagramKind;
 use isthmus_tailnet_wire::stun;
 
 use super::Engine;
@@ -14,13 +14,16 @@ use crate::control::NodeFacts;
 use crate::dataplane::{ForRelay, Path};
 use crate::disco::random_id;
 use crate::interface::endpoints;
-use crate::relay::Relayed;
 
 impl Engine {
-    /// The way to a peer: direct, or by relay until that is found.
+    /// The way to a peer: direct, or by relay until that is found and while it does not answer.
     pub(super) fn path_to(&self, peer: &Peer) -> Option<Path> {
         let relay = peer.home.filter(|home| self.relays.has(*home)).map(Path::Relay);
-        self.paths.path(&peer.key).map(Path::Direct).or(relay)
+        match self.paths.route(&peer.key) {
+            Some(route) if route.doubted => relay.or(Some(Path::Direct(route.address))),
+            Some(route) => Some(Path::Direct(route.address)),
+            None => relay,
+        }
     }
 
     /// Asks relays what they see of this node, and follows from what they said.
@@ -30,8 +33,17 @@ impl Engine {
                 tracing::trace!(to = %probe.to, %error, "cannot send a STUN request");
             }
         }
+        let silent = self.netcheck.by_https(Instant::now());
+        self.relays.measure(&silent);
         if let Some(netmap) = self.applied.netmap.clone() {
             self.choose_home(&netmap);
+        }
+    }
+
+    /// Tells the check of the network which servers there are.
+    pub(super) fn update_netcheck(&mut self) {
+        if let Some(netmap) = &self.applied.netmap {
+            self.netcheck.update(&netmap.relays, &self.applied.resolved);
         }
     }
 
@@ -53,6 +65,7 @@ impl Engine {
             endpoints,
             observed,
             home,
+            machine: self.applied.machine.clone(),
         };
         if facts != present {
             self.paths.set_own_endpoints(&facts.all_endpoints());
@@ -67,26 +80,14 @@ impl Engine {
         }
     }
 
-    pub(super) fn take_relayed(&mut self, relayed: Relayed) {
-        let Relayed {
-            region,
-            from,
-            mut packet,
-        } = relayed;
-        if DatagramKind::of(&packet) != DatagramKind::Other {
-            if !self.plane.take_relayed(region, from, packet) {
-                tracing::trace!(region, "a relayed datagram is lost, too many wait");
-            }
-            return;
-        }
-        let paths = &self.paths;
-        let Some((sender, message)) = self.disco.open(&mut packet, |sender| paths.knows(sender)) else {
-            return;
-        };
-        tracing::trace!(region, ?sender, ?message, "disco message by relay");
-        let actions = self
-            .paths
-            .receive_relayed(&from, &sender, &message, Instant::now(), &mut random_id);
+    /// Finds its way in a network where the machine lost these addresses, or got others.
+    pub(super) fn move_to_new_addresses(&mut self, gone: &BTreeSet<IpAddr>) {
+        tracing::info!(lost = gone.len(), "the machine's addresses changed");
+        self.netcheck.restart();
+        self.relays.leave(gone);
+        self.tell_facts();
+        let actions = self.paths.unsettle(Instant::now(), &mut random_id);
         self.act(actions);
+        self.check_network();
     }
 }

@@ -1,26 +1,21 @@
 //! One connection to a relay: dialled, greeted, used, and dialled again when it breaks.
 
-use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use isthmus_runtime::ErrorChain;
 use isthmus_tailnet_core::key::NodeKey;
-use isthmus_tailnet_core::netmap::{CertificateCheck, Region, RegionId, Relay};
-use isthmus_tailnet_wire::derp::{
-    ClientInfo, Decoder, Frame, FrameError, InfoError, NONCE, PATH, ServerInfo, UPGRADE, VERSION, open_info, seal_info,
-};
+use isthmus_tailnet_core::netmap::{Region, RegionId, Relay};
+use isthmus_tailnet_wire::derp::{ClientInfo, Decoder, Frame, NONCE, ServerInfo, VERSION, open_info, seal_info};
 use isthmus_tailnet_wire::keys;
-use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
-use super::tls::client_config;
-use super::{Connected, Outgoing, RelayIdentity, Relayed};
+use super::dial::{self, RelayError, Stream};
+use super::queue::{Outgoing, Queue};
+use super::{Connected, RelayIdentity, Relayed};
 use crate::control::Backoff;
 
 /// How long connecting and greeting may take together.
@@ -33,62 +28,17 @@ const WRITE_LIMIT: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_mins(1);
 /// Datagrams written at once.
 const BATCH: usize = 64;
-/// Longest head of an HTTP answer that is read.
-const MAX_HEAD: usize = 8 << 10;
-
-type Stream = TlsStream<TcpStream>;
-
 /// Runs one connection.
 pub(super) struct Runner {
     pub(super) id: RegionId,
     pub(super) region: Region,
     pub(super) is_home: bool,
     pub(super) identity: RelayIdentity,
-    pub(super) outgoing: mpsc::Receiver<Outgoing>,
+    pub(super) outgoing: Arc<Queue>,
     pub(super) incoming: mpsc::Sender<Relayed>,
     pub(super) connected: Connected,
-}
-
-/// Why a connection is none, or none any more.
-#[derive(Debug, thiserror::Error)]
-enum RelayError {
-    #[error("connect to relay {host}")]
-    Connect {
-        host: String,
-        #[source]
-        source: io::Error,
-    },
-    #[error("connect to relay {host}: it has no address, and names of relays are not resolved")]
-    NoAddress { host: String },
-    #[error("connect to relay {host}: it took too long")]
-    Slow { host: String },
-    #[error("connect to relay {host}: it answers {answer:?}")]
-    NoRelay { host: String, answer: String },
-    #[error("greet the relay: it broke the protocol")]
-    OutOfTurn,
-    #[error("the relay said nothing for too long")]
-    Silent,
-    #[error("the relay ended the connection")]
-    Ended,
-    #[error("the connection to the relay broke")]
-    Broken(#[from] io::Error),
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    #[error(transparent)]
-    Info(#[from] InfoError),
-    #[error("the relay is about to restart")]
-    Restarting(Duration),
-}
-
-impl RelayError {
-    /// How long the relay asked to wait.
-    fn asked_wait(&self) -> Option<Duration> {
-        if let Self::Restarting(wait) = self {
-            Some(*wait)
-        } else {
-            None
-        }
-    }
+    /// This machine's end of the connection while there is one.
+    pub(super) local: Arc<Mutex<Option<IpAddr>>>,
 }
 
 /// An open connection.
@@ -104,7 +54,7 @@ struct Input {
 
 impl Runner {
     /// Keeps the connection until nobody needs it.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(self) {
         let mut backoff = Backoff::default();
         loop {
             let error = match self.connect().await {
@@ -124,14 +74,12 @@ impl Runner {
                 }
                 Err(error) => error,
             };
+            self.hangs_on(None);
             let wait = backoff.after_failure(rand::random(), error.asked_wait());
             tracing::warn!(region = self.id, error = %ErrorChain(&error), wait_ms = wait.as_millis(), "no connection to a relay");
             tokio::time::sleep(wait).await;
             // What waited is too old by now.
-            while self.outgoing.try_recv().is_ok() {}
-            if self.outgoing.is_closed() {
-                return;
-            }
+            self.outgoing.clear();
         }
     }
 
@@ -150,24 +98,18 @@ impl Runner {
     }
 
     async fn connect_to(&self, relay: &Relay) -> Result<Open, RelayError> {
-        let failed = |source| RelayError::Connect {
-            host: relay.host.clone(),
-            source,
-        };
-        let stream = dial(relay).await?;
-        let _ = stream.set_nodelay(true);
-        let name = match &relay.check {
-            CertificateCheck::Name(name) => name.clone(),
-            CertificateCheck::Pinned(_) | CertificateCheck::Nothing => relay.host.clone(),
-        };
-        let name = ServerName::try_from(name).map_err(|error| failed(io::Error::other(error)))?;
-        let tls = TlsConnector::from(client_config(&relay.check, &self.identity.authorities));
-        let mut stream = tls.connect(name, stream).await.map_err(failed)?;
-        let decoder = upgrade(&mut stream, &relay.host).await?;
+        let mut stream = dial::connect(relay, &self.identity.authorities).await?;
+        let local = stream.get_ref().0.local_addr().ok();
+        self.hangs_on(local.map(|address| address.ip().to_canonical()));
+        let decoder = dial::upgrade(&mut stream, &relay.host).await?;
         let (stream, mut writer) = tokio::io::split(stream);
         let mut reader = Input { stream, decoder };
         self.greet(&mut reader, &mut writer).await?;
         Ok(Open { reader, writer })
+    }
+
+    fn hangs_on(&self, local: Option<IpAddr>) {
+        *self.local.lock().unwrap_or_else(PoisonError::into_inner) = local;
     }
 
     /// Proves to be this node, and says whether this is its home.
@@ -199,7 +141,7 @@ impl Runner {
     }
 
     /// Passes datagrams both ways; ends well when the connection is not needed any more.
-    async fn follow(&mut self, open: Open) -> Result<(), RelayError> {
+    async fn follow(&self, open: Open) -> Result<(), RelayError> {
         let Open { mut reader, mut writer } = open;
         let (answers, mut questions) = mpsc::channel(8);
         let (id, incoming) = (self.id, &self.incoming);
@@ -211,18 +153,17 @@ impl Runner {
                 take(id, frame, incoming, &answers)?;
             }
         };
-        let outgoing = &mut self.outgoing;
+        let outgoing = &self.outgoing;
         let idle = if self.is_home { Duration::MAX } else { IDLE };
         let writing = async {
-            let mut datagrams = Vec::with_capacity(BATCH);
             loop {
                 tokio::select! {
                     Some(answer) = questions.recv() => write(&mut writer, &[answer]).await?,
-                    received = timeout(idle, outgoing.recv_many(&mut datagrams, BATCH)) => {
-                        if received.unwrap_or(0) == 0 {
+                    datagrams = timeout(idle, outgoing.take(BATCH)) => {
+                        let Ok(datagrams) = datagrams else {
                             return Ok(());
-                        }
-                        let frames: Vec<Frame> = datagrams.drain(..).map(frame).collect();
+                        };
+                        let frames: Vec<Frame> = datagrams.into_iter().map(frame).collect();
                         write(&mut writer, &frames).await?;
                     }
                 }
@@ -291,51 +232,4 @@ async fn write(writer: &mut WriteHalf<Stream>, frames: &[Frame]) -> Result<(), R
     };
     let written = timeout(WRITE_LIMIT, written).await.map_err(|_| RelayError::Silent)?;
     Ok(written?)
-}
-
-async fn dial(relay: &Relay) -> Result<TcpStream, RelayError> {
-    let literal = relay.host.parse().ok();
-    let mut last = RelayError::NoAddress {
-        host: relay.host.clone(),
-    };
-    for address in relay.addresses.iter().copied().chain(literal) {
-        match TcpStream::connect(SocketAddr::new(address, relay.port)).await {
-            Ok(stream) => return Ok(stream),
-            Err(source) => {
-                last = RelayError::Connect {
-                    host: relay.host.clone(),
-                    source,
-                };
-            }
-        }
-    }
-    Err(last)
-}
-
-/// Asks for DERP by HTTP; what came behind the answer belongs to the first frame.
-async fn upgrade(stream: &mut Stream, host: &str) -> Result<Decoder, RelayError> {
-    let request = format!("GET {PATH} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: {UPGRADE}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    stream.flush().await?;
-    let mut head = Vec::new();
-    let end = loop {
-        if let Some(at) = head.windows(4).position(|window| window == b"\r\n\r\n") {
-            break at + 4;
-        }
-        let mut bytes = [0; 1024];
-        let length = stream.read(&mut bytes).await?;
-        if length == 0 || head.len() > MAX_HEAD {
-            return Err(RelayError::Ended);
-        }
-        head.extend_from_slice(&bytes[..length]);
-    };
-    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let answer = String::from_utf8_lossy(line).into_owned();
-    if answer.split(' ').nth(1) != Some("101") {
-        let host = host.to_owned();
-        return Err(RelayError::NoRelay { host, answer });
-    }
-    let mut decoder = Decoder::default();
-    decoder.push(&head[end..]);
-    Ok(decoder)
 }
