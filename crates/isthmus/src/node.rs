@@ -1,5 +1,6 @@
 //! `isthmus node`: a node on this machine, outside of any cluster.
 
+mod local;
 mod login;
 
 use std::fs;
@@ -17,7 +18,10 @@ use isthmus_tailnet::udp::UdpLink;
 /// How to run a node.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("peers").required(true).args(["static_peers", "login_server"]))]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    ask: Option<local::Ask>,
     #[command(flatten)]
     login: login::LoginArguments,
     /// A JSON file with the node's own key, addresses and port, and its peers' keys, endpoints and addresses
@@ -42,11 +46,14 @@ pub(crate) struct Arguments {
     log_json: bool,
 }
 
-/// Runs a node until SIGINT or SIGTERM.
+/// Runs a node until SIGINT or SIGTERM, or asks the one that runs.
 ///
 /// # Errors
 /// When the peer file cannot be used or the node's device or socket cannot be made.
 pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    if let Some(what) = arguments.ask {
+        return local::ask(what).await;
+    }
     let format = if arguments.log_json {
         log::Format::Json
     } else {

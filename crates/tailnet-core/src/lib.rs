@@ -4,6 +4,7 @@
 
 pub mod addresses;
 pub mod disco;
+pub mod dns;
 pub mod filter;
 pub mod greetings;
 pub mod key;

@@ -12,6 +12,8 @@ use isthmus_tailnet::control::read_authorities;
 use isthmus_tailnet::state::FileStore;
 use isthmus_tailnet::{LoginState, Node, NodeConfig, NodeStatus, TunConfig};
 
+use super::local::LocalSocket;
+
 /// How to log in.
 #[derive(Debug, Args)]
 pub(crate) struct LoginArguments {
@@ -48,9 +50,13 @@ pub(crate) struct LoginArguments {
 pub(crate) async fn run(login_server: &str, arguments: &LoginArguments, tun: &TunConfig) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     shutdown.begin_on_signals().context("cannot listen to signals")?;
+    let socket = LocalSocket::bind(&arguments.state_dir)?;
     loop {
         let node = Node::start(config(login_server, arguments, tun)?).await?;
-        let again = follow(&node, &shutdown).await?;
+        let again = tokio::select! {
+            again = follow(&node, &shutdown) => again?,
+            () = socket.serve(node.handle()) => false,
+        };
         node.shutdown().await;
         if !again {
             return Ok(());
