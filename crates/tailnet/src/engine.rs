@@ -1,6 +1,7 @@
 //! Brings together what control says, what disco finds and what the data plane does.
 
 mod asks;
+mod flows;
 mod messages;
 mod reach;
 mod ways;
@@ -30,13 +31,11 @@ use crate::node::{NodePrefs, NodeStatus};
 use crate::offloads::{OffloadSwitch, Offloads};
 use crate::relay::{FromRelays, Relays};
 pub(crate) use asks::{Ask, Awaited};
+use flows::Flows;
 use ways::Ways;
 
 /// How often paths are looked after.
 const TICK: Duration = Duration::from_millis(250);
-
-/// How often it is looked at with which peers traffic flows.
-const ACTIVITY: Duration = Duration::from_secs(1);
 
 /// How often the machine's addresses and the expiry of keys are looked at.
 const REVIEW: Duration = Duration::from_secs(10);
@@ -78,6 +77,7 @@ pub(crate) struct Applied {
     machine: BTreeSet<IpAddr>,
     greetings: Greetings,
     ways: Ways,
+    flows: Flows,
     /// Addresses of servers for STUN that have only a name.
     resolved: BTreeMap<String, Vec<IpAddr>>,
 }
@@ -97,7 +97,6 @@ impl Engine {
     pub(crate) async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut activity = interval(ACTIVITY);
         let mut review = interval(REVIEW);
         loop {
             tokio::select! {
@@ -123,13 +122,13 @@ impl Engine {
                 }
                 Some(packet) = self.hooks.consumed.recv() => self.take_packet(&packet),
                 _ = tick.tick() => {
+                    self.look_at_flows();
                     let actions = self.paths.tick(Instant::now(), &mut random_id);
                     self.act(actions);
                     self.awaited.forget(Instant::now());
                     self.greet();
                     self.check_network();
                 }
-                _ = activity.tick() => self.paths.set_active(&self.plane.active_peers()),
                 _ = review.tick() => self.review().await,
                 () = self.links.next() => self.review().await,
             }

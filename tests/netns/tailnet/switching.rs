@@ -18,9 +18,9 @@ use crate::node::can_run;
 /// Time between two pings of a stream.
 const PACE: Duration = Duration::from_millis(50);
 
-/// Pings that may be lost when a path dies without a word: two seconds of them. A path is asked after half a second without an answer
+/// Pings that may be lost when a path dies without a word: five seconds of them. A path is asked after half a second without an answer
 /// and has to answer twice 0.3 s; the rest is for a loaded machine.
-const DEAD_PATH: u32 = 40;
+const DEAD_PATH: u32 = 100;
 
 /// Pings that may be lost when a better path takes over: those that are under way.
 const BETTER_PATH: u32 = 2;

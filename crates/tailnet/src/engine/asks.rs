@@ -89,6 +89,7 @@ impl Engine {
 
     fn report(&self) -> NodeReport {
         let network = self.netcheck.report(Instant::now());
+        let reading = self.plane.meter().read();
         let peers = self.applied.peers.iter().map(|(peer, _)| {
             let way = self.applied.ways.get(&peer.key);
             let direct = self.paths.direct_state(&peer.key, &network);
@@ -97,6 +98,10 @@ impl Engine {
                 since: way.map_or_else(SystemTime::now, |way| way.since),
                 latency: direct.latency,
                 why_not_direct: direct.obstacle,
+                traffic: reading
+                    .as_ref()
+                    .and_then(|reading| reading.peer(&peer.key))
+                    .unwrap_or_default(),
             };
             (peer.key, report)
         });

@@ -7,7 +7,7 @@ use isthmus_tailnet_core::key::NodeKey;
 use isthmus_tailnet_core::netcheck::NetworkReport;
 use isthmus_tailnet_core::paths::WhyNotDirect;
 
-use crate::dataplane::Path;
+use crate::dataplane::{Path, PeerTraffic};
 
 /// What a node knows of its paths and its network at one moment.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +29,8 @@ pub struct PeerReport {
     pub latency: Option<Duration>,
     /// Why the way is not a direct one; nothing when it is.
     pub why_not_direct: Option<WhyNotDirect>,
+    /// Last handshake, and what came and went.
+    pub traffic: PeerTraffic,
 }
 
 /// How a peer is pinged.

@@ -28,6 +28,7 @@ const WRITE_LIMIT: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_mins(1);
 /// Datagrams written at once.
 const BATCH: usize = 64;
+
 /// Runs one connection.
 pub(super) struct Runner {
     pub(super) id: RegionId,

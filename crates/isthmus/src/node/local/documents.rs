@@ -52,6 +52,11 @@ pub(super) struct PeerStatus {
     pub(super) latency_ms: Option<f64>,
     /// Why the way is not direct.
     pub(super) why_not_direct: Option<String>,
+    /// Bytes of authentic datagrams from the peer, and of those to it.
+    pub(super) received_bytes: u64,
+    pub(super) sent_bytes: u64,
+    /// Seconds since the last handshake; nothing for never.
+    pub(super) handshake_age_s: Option<u64>,
     /// Why there can be no session with the peer at all.
     pub(super) obstacle: Option<String>,
 }
@@ -151,6 +156,11 @@ fn peer_status(netmap: &Netmap, peer: &Peer, report: Option<&PeerReport>, now: S
         since: report.and_then(|report| Timestamp::try_from(report.since).ok()),
         latency_ms: report.and_then(|report| report.latency).map(milliseconds),
         why_not_direct: report.and_then(why_not_direct),
+        received_bytes: report.map_or(0, |report| report.traffic.received.bytes),
+        sent_bytes: report.map_or(0, |report| report.traffic.sent.bytes),
+        handshake_age_s: report
+            .and_then(|report| report.traffic.last_handshake)
+            .map(|age| age.as_secs()),
         obstacle: peer.obstacle_at(now).map(|obstacle| obstacle.to_string()),
     }
 }

@@ -52,6 +52,10 @@ fn reached(peer: &PeerStatus) -> String {
     if let Some(since) = peer.since {
         let _ = write!(text, ", since {since:.0}");
     }
+    if let Some(age) = peer.handshake_age_s {
+        let (received, sent) = (peer.received_bytes, peer.sent_bytes);
+        let _ = write!(text, ", handshake {age} s ago, {received} bytes in, {sent} out");
+    }
     if let Some(why) = &peer.why_not_direct {
         let _ = write!(text, "; not direct: {why}");
     }

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use isthmus_tailnet::dataplane::PeerTraffic;
 use isthmus_tailnet_core::netmap::NetmapStore;
 use isthmus_tailnet_core::paths::WhyNotDirect;
 use serde_json::json;
@@ -75,11 +76,16 @@ fn status_says_how_each_peer_is_reached_and_why_not_directly() {
         since: SystemTime::UNIX_EPOCH,
         latency: None,
         why_not_direct: Some(WhyNotDirect::UdpBlocked),
+        traffic: PeerTraffic::default(),
     };
     let direct = PeerReport {
         path: Some(Path::Direct("192.0.2.3:41641".parse().unwrap())),
         latency: Some(Duration::from_micros(1500)),
         why_not_direct: None,
+        traffic: PeerTraffic {
+            last_handshake: Some(Duration::from_secs(12)),
+            ..PeerTraffic::default()
+        },
         ..relayed
     };
     let keys: Vec<_> = netmap.peers.values().map(|peer| peer.key).collect();
@@ -103,7 +109,8 @@ fn status_says_how_each_peer_is_reached_and_why_not_directly() {
     );
     assert_eq!(
         lines[2],
-        "p3.tail.internal  100.64.0.3       direct by 192.0.2.3:41641, 1.5 ms, since 1970-01-01T00:00:00Z"
+        "p3.tail.internal  100.64.0.3       direct by 192.0.2.3:41641, 1.5 ms, since 1970-01-01T00:00:00Z, \
+         handshake 12 s ago, 0 bytes in, 0 out"
     );
     let json = serde_json::to_value(&status).unwrap();
     assert_eq!(json["peers"][1]["way"]["direct"], "192.0.2.3:41641");
