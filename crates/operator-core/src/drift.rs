@@ -18,7 +18,8 @@ const HASH_BYTES: usize = 8;
 
 /// Notes in `object`'s annotations what it looks like. The last thing a builder does.
 pub fn seal<T: Serialize>(mut object: T, metadata: fn(&mut T) -> &mut ObjectMeta) -> T {
-    let digest = Sha256::digest(json(&object).to_string());
+    let text = serde_json::to_vec(&object).expect("Kubernetes objects always serialise");
+    let digest = Sha256::digest(text);
     let hash = hex::encode(&digest[..HASH_BYTES]);
     metadata(&mut object)
         .annotations

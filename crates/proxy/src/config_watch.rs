@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, future, stream};
@@ -16,6 +17,8 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::kube_state::SecretStore;
+
 /// How often the folder is read. The kubelet itself is slower.
 const FOLDER_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -23,6 +26,8 @@ const FOLDER_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) struct ConfigSources {
     /// The Secret, when the API server can be asked.
     pub(crate) secret: Option<(Client, String)>,
+    /// What keeps the proxy's state in that Secret, and mends it when it is lost.
+    pub(crate) keeper: Option<Arc<SecretStore>>,
     /// The folder where its keys are files.
     pub(crate) folder: Option<PathBuf>,
     /// The file that keeps what both said, for a restart while the API server is away.
@@ -42,7 +47,7 @@ pub(crate) fn watch_config(sources: ConfigSources, shutdown: Shutdown) -> watch:
 }
 
 async fn follow(sources: ConfigSources, sender: watch::Sender<Option<Documents>>) {
-    let mut deliveries = std::pin::pin!(secret_documents(sources.secret));
+    let mut deliveries = std::pin::pin!(secret_documents(sources.secret, sources.keeper));
     let mut ticks = interval(FOLDER_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut choice = sources.cache.as_deref().and_then(recall).unwrap_or_default();
@@ -91,7 +96,10 @@ fn keep(cache: &Path, known: &Sources) {
 }
 
 /// What the API server delivers. Errors are retried with growing pauses, and the folder speaks meanwhile.
-fn secret_documents(secret: Option<(Client, String)>) -> impl Stream<Item = Documents> {
+fn secret_documents(
+    secret: Option<(Client, String)>,
+    keeper: Option<Arc<SecretStore>>,
+) -> impl Stream<Item = Documents> {
     let Some((client, name)) = secret else {
         return stream::pending().left_stream();
     };
@@ -101,9 +109,15 @@ fn secret_documents(secret: Option<(Client, String)>) -> impl Stream<Item = Docu
     watcher(api, only_own)
         .default_backoff()
         .applied_objects()
-        .filter_map(|event| {
+        .filter_map(move |event| {
             future::ready(match event {
-                Ok(secret) => Some(documents_of(secret)),
+                Ok(secret) => {
+                    if let Some(keeper) = keeper.as_ref().filter(|keeper| keeper.is_lost(&secret)) {
+                        let keeper = Arc::clone(keeper);
+                        tokio::spawn(async move { keeper.restore().await });
+                    }
+                    Some(documents_of(secret))
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the configuration cannot be watched: files are read meanwhile");
                     None
@@ -158,6 +172,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let sources = ConfigSources {
             secret: None,
+            keeper: None,
             folder: Some(folder.path().to_owned()),
             cache: None,
         };
@@ -178,6 +193,7 @@ mod tests {
         let cache = folder.path().join("cache/documents.json");
         let sources = |folder| ConfigSources {
             secret: None,
+            keeper: None,
             folder,
             cache: Some(cache.clone()),
         };

@@ -4,11 +4,13 @@
 //! that an outage of the API server loses nothing while the process lives.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use isthmus_contract::{device_config, field_manager, secret_key};
+use isthmus_runtime::ErrorChain;
 use isthmus_tailnet::state::{StateChanges, StateError, StateStore, StateValues};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -31,6 +33,24 @@ pub struct SecretStore {
     name: String,
     /// Changes that are not in the Secret yet. Held across a write, so that writes keep their order.
     pending: Mutex<StateChanges>,
+    known: std::sync::Mutex<Known>,
+}
+
+/// What the Secret held when this store read or wrote it last.
+#[derive(Default)]
+struct Known {
+    values: StateValues,
+    /// The Secret's version at that time; versions of one kind compare as numbers.
+    version: u64,
+}
+
+impl Known {
+    /// Whether a newer version lacks something of this. An older one, which a watch may deliver late, lacks what was
+    /// written since.
+    fn is_lost(&self, secret: &Secret) -> bool {
+        let has = |key: &String| secret.data.as_ref().is_some_and(|data| data.contains_key(key));
+        version_of(&secret.metadata) > self.version && !self.values.keys().all(has)
+    }
 }
 
 impl SecretStore {
@@ -40,7 +60,28 @@ impl SecretStore {
             api: Api::default_namespaced(client),
             name: name.into(),
             pending: Mutex::default(),
+            known: std::sync::Mutex::default(),
         }
+    }
+
+    /// Whether `secret`, a version of this Secret, lacks something that an earlier version had: somebody deleted it, and
+    /// the operator has made a new one, or somebody emptied it.
+    pub(crate) fn is_lost(&self, secret: &Secret) -> bool {
+        self.known().is_lost(secret)
+    }
+
+    /// Writes again all that this store knows.
+    pub(crate) async fn restore(&self) {
+        let values = self.known().values.clone();
+        let all = values.into_iter().map(|(key, value)| (key, Some(value))).collect();
+        tracing::info!("the Secret has lost the state of this proxy: writing it again");
+        if let Err(error) = self.store(all).await {
+            tracing::warn!(error = %ErrorChain(&error), "the state is not in the Secret: a new Pod will be another device");
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn read(&self) -> Result<StateValues, kube::Error> {
@@ -48,7 +89,16 @@ impl SecretStore {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.api.get_opt(&self.name).await {
-                Ok(secret) => return Ok(state_of(secret.unwrap_or_default())),
+                Ok(secret) => {
+                    let secret = secret.unwrap_or_default();
+                    let version = version_of(&secret.metadata);
+                    let values = state_of(secret);
+                    *self.known() = Known {
+                        values: values.clone(),
+                        version,
+                    };
+                    return Ok(values);
+                }
                 Err(error) => wait_or_give_up(error, deadline, &mut pause).await?,
             }
         }
@@ -59,14 +109,28 @@ impl SecretStore {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.write_once(changes).await {
-                Ok(()) => return Ok(()),
+                Ok(metadata) => {
+                    self.note(changes, version_of(&metadata));
+                    return Ok(());
+                }
                 Err(error) => wait_or_give_up(error, deadline, &mut pause).await?,
             }
         }
     }
 
+    fn note(&self, changes: &StateChanges, version: u64) {
+        let mut known = self.known();
+        known.version = known.version.max(version);
+        for (key, value) in changes {
+            match value {
+                Some(value) => known.values.insert(key.clone(), value.clone()),
+                None => known.values.remove(key),
+            };
+        }
+    }
+
     /// One merge patch: all keys or none, and those of others stay as they are.
-    async fn write_once(&self, changes: &StateChanges) -> Result<(), kube::Error> {
+    async fn write_once(&self, changes: &StateChanges) -> Result<ObjectMeta, kube::Error> {
         let data: BTreeMap<&String, Option<ByteString>> = changes
             .iter()
             .map(|(key, value)| (key, value.clone().map(ByteString)))
@@ -78,11 +142,11 @@ impl SecretStore {
         let patch = Patch::Merge(json!({ "data": data }));
         match self.api.patch_metadata(&self.name, &parameters, &patch).await {
             Err(kube::Error::Api(status)) if status.code == 404 => self.create(changes).await,
-            other => other.map(drop),
+            other => other.map(|written| written.metadata),
         }
     }
 
-    async fn create(&self, changes: &StateChanges) -> Result<(), kube::Error> {
+    async fn create(&self, changes: &StateChanges) -> Result<ObjectMeta, kube::Error> {
         let data = changes
             .iter()
             .filter_map(|(key, value)| Some((key.clone(), ByteString(value.clone()?))))
@@ -95,7 +159,8 @@ impl SecretStore {
             data: Some(data),
             ..Secret::default()
         };
-        self.api.create(&PostParams::default(), &secret).await.map(drop)
+        let created = self.api.create(&PostParams::default(), &secret).await?;
+        Ok(created.metadata)
     }
 
     fn error(&self, action: &'static str) -> impl FnOnce(kube::Error) -> StateError {
@@ -161,6 +226,11 @@ fn state_of(secret: Secret) -> StateValues {
     data.filter(|(key, _)| key != secret_key::PROXY_CONFIG && device_config::capability_of(key).is_none())
         .map(|(key, value)| (key, value.0))
         .collect()
+}
+
+fn version_of(metadata: &ObjectMeta) -> u64 {
+    let version = metadata.resource_version.as_deref();
+    version.and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
 /// Characters that a Secret's key cannot have become `_`, as in the Go client.

@@ -14,7 +14,7 @@ use super::{
     plan::{Action, Note, NoteKind, Plan, holds_finalizer, key_id, text},
     user_spec::{self, SpecPatch},
 };
-use crate::condition::Verdict;
+use crate::{condition::Verdict, settings::Settings};
 
 /// How often to look whether the Pod is gone, beside being told.
 const POD_CHECK: Duration = Duration::from_secs(5);
@@ -23,7 +23,7 @@ const HOPELESS_AFTER_SECONDS: i64 = 15 * 60;
 
 /// The plan for a Service that has no use for its proxy any more. It asks the tailnet every time; only when that failed
 /// in this look, which is then `input`'s problem, it may end without.
-pub(super) fn plan(input: &Input) -> Plan {
+pub(super) fn plan(input: &Input, settings: &Settings) -> Plan {
     if let Some(problem) = input.problem.as_ref().filter(|_| !may_give_up(input)) {
         let note = problem.refused && refused_since(input).is_none();
         return Plan {
@@ -37,7 +37,7 @@ pub(super) fn plan(input: &Input) -> Plan {
     }
     let mut plan = remove(&input.children, input.problem.is_some());
     if !input.is_deleted()
-        && let Some(patch) = user_spec::restore(&input.service)
+        && let Some(patch) = user_spec::restore(&input.service, &settings.namespace)
     {
         plan.actions.insert(0, Action::PatchSpec(patch));
     }

@@ -169,13 +169,17 @@ pub struct OwnStatus {
 pub fn plan(input: &Input, settings: &Settings) -> Plan {
     let held = holds_finalizer(input);
     if input.is_deleted() {
-        return if held { cleanup::plan(input) } else { Plan::nothing() };
+        return if held {
+            cleanup::plan(input, settings)
+        } else {
+            Plan::nothing()
+        };
     }
     match intent(&input.service, settings) {
-        Intent::None if held || !input.children.is_empty() => cleanup::plan(input),
+        Intent::None if held || !input.children.is_empty() => cleanup::plan(input, settings),
         Intent::None => Plan::nothing(),
         // An exposed Service is judged as its owner wrote it.
-        _ if user_spec::is_redirected(&input.service) && !is_egress(&input.service) => restore(input),
+        _ if user_spec::is_redirected(&input.service) && !is_egress(&input.service) => restore(input, settings),
         Intent::Invalid(problem) => Plan {
             verdict: Some(Verdict::new(ProxyReason::Invalid, problem.message())),
             // What worked stays where it was found.
@@ -197,9 +201,9 @@ pub(super) fn holds_finalizer(input: &Input) -> bool {
         .any(|name| name == finalizer::DEVICE)
 }
 
-fn restore(input: &Input) -> Plan {
+fn restore(input: &Input, settings: &Settings) -> Plan {
     Plan {
-        actions: user_spec::restore(&input.service)
+        actions: user_spec::restore(&input.service, &settings.namespace)
             .map(Action::PatchSpec)
             .into_iter()
             .collect(),
@@ -232,7 +236,8 @@ fn provide(input: &Input, wanted: &Wanted, settings: &Settings) -> Plan {
     if is_egress(&input.service) {
         // Before the Pod exists, so that nobody is told an answer that the redirection makes wrong.
         let name = format!("{}.{}.svc.{}", proxy.name, settings.namespace, settings.cluster_domain);
-        actions.extend(user_spec::redirect(&input.service, &name).map(Action::PatchSpec));
+        let patch = user_spec::redirect(&input.service, &name, &settings.namespace);
+        actions.extend(patch.map(Action::PatchSpec));
     }
     match login(input, wanted) {
         Some(login) => {

@@ -138,7 +138,8 @@ fn proxy_trouble(input: &Input, pod: &Pod, wanted: &Wanted) -> Option<String> {
     None
 }
 
-fn is_ready(pod: &Pod) -> bool {
+/// Whether the Pod is ready, as the kubelet sees it.
+pub(super) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions
         .into_iter()

@@ -54,8 +54,8 @@ fn original(service: &Service) -> Option<Original> {
     Some(serde_json::from_str(mark(service)?).unwrap_or_default())
 }
 
-/// The patch that makes `service` an alias of `external_name`; `None` when it is one.
-pub(super) fn redirect(service: &Service, external_name: &str) -> Option<SpecPatch> {
+/// The patch that makes `service` an alias of `external_name`, a proxy in `namespace`; `None` when it is one.
+pub(super) fn redirect(service: &Service, external_name: &str, namespace: &str) -> Option<SpecPatch> {
     let default = ServiceSpec::default();
     let spec = service.spec.as_ref().unwrap_or(&default);
     let is_alias = is_alias(spec)
@@ -64,7 +64,7 @@ pub(super) fn redirect(service: &Service, external_name: &str) -> Option<SpecPat
     if is_alias && is_redirected(service) {
         return None;
     }
-    let kept = Value::Object(kept(service, spec)).to_string();
+    let kept = Value::Object(kept(service, spec, namespace)).to_string();
     let spec = json!({
         "type": "ExternalName",
         "externalName": external_name,
@@ -82,19 +82,26 @@ fn is_alias(spec: &ServiceSpec) -> bool {
     spec.type_.as_deref() == Some("ExternalName")
 }
 
+/// Whether the spec is what a redirection made of it: an alias of a proxy in this namespace. Any other has been written by
+/// somebody since.
+fn leads_to_a_proxy(spec: &ServiceSpec, namespace: &str) -> bool {
+    let name = spec.external_name.as_deref().unwrap_or_default();
+    let mut labels = name.split('.');
+    is_alias(spec)
+        && labels.next().is_some_and(|first| first.starts_with("ts-"))
+        && labels.next() == Some(namespace)
+        && labels.next() == Some("svc")
+}
+
 /// What to give back later. On a Service that is redirected already, what somebody has written since is newer than what
 /// was kept, except that we took the selector away ourselves.
-fn kept(service: &Service, spec: &ServiceSpec) -> Original {
+fn kept(service: &Service, spec: &ServiceSpec, namespace: &str) -> Original {
     let now = members(spec);
-    let Some(mut before) = original(service) else {
+    let Some(before) = original(service) else {
         return now;
     };
     let selector = now.get(SELECTOR).or_else(|| before.get(SELECTOR)).cloned();
-    let mut kept = if is_alias(spec) {
-        std::mem::take(&mut before)
-    } else {
-        now
-    };
+    let mut kept = if leads_to_a_proxy(spec, namespace) { before } else { now };
     kept.extend(selector.map(|selector| (SELECTOR.to_owned(), selector)));
     kept
 }
@@ -107,9 +114,19 @@ fn members(spec: &ServiceSpec) -> Original {
     members.into_iter().filter(kept).collect()
 }
 
-/// The patch that gives `service` back as it was; `None` when it was never changed.
-pub(super) fn restore(service: &Service) -> Option<SpecPatch> {
+/// The patch that gives `service` back as it was, or as its owner has written it since; `None` when it was never changed.
+/// `namespace` is that of the proxies.
+pub(super) fn restore(service: &Service, namespace: &str) -> Option<SpecPatch> {
     let mut original = original(service)?;
+    let default = ServiceSpec::default();
+    let spec = service.spec.as_ref().unwrap_or(&default);
+    if !leads_to_a_proxy(spec, namespace) {
+        let selector = kept(service, spec, namespace).remove(SELECTOR).unwrap_or_default();
+        return Some(SpecPatch {
+            body: patch(service, &Value::Null, &json!({ SELECTOR: selector })),
+            fallback: None,
+        });
+    }
     let ports = original.remove(PORTS);
     let mut spec: Original = KEPT
         .iter()

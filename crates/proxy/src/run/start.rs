@@ -64,9 +64,11 @@ pub(super) async fn start(settings: Settings, shutdown: Shutdown) -> Result<(Pro
         None => None,
     };
     let cache = cache_folder(&settings);
-    let store = state_store(&settings, client.as_ref(), cache.as_deref())?;
+    let secret = client.as_ref().zip(settings.kube_secret.as_ref());
+    let secret = secret.map(|(client, name)| Arc::new(SecretStore::new(client.clone(), name)));
+    let store = state_store(&settings, secret.clone(), cache.as_deref())?;
     let publisher = client.as_ref().map(|_| Publisher::start(Arc::clone(&store)));
-    let mut documents = watch_documents(&settings, client, cache.as_deref(), shutdown)?;
+    let mut documents = watch_documents(&settings, client, secret, cache.as_deref(), shutdown)?;
     let login = find_login(&settings.login, &mut documents).await;
     let node = Node::start(node_config(&settings, login.clone(), store, cache)).await?;
     Ok((
@@ -125,19 +127,16 @@ fn cache_folder(settings: &Settings) -> Option<PathBuf> {
 
 fn state_store(
     settings: &Settings,
-    client: Option<&Client>,
+    secret: Option<Arc<SecretStore>>,
     cache: Option<&Path>,
 ) -> Result<Arc<dyn StateStore>, ProxyError> {
-    match (client, &settings.kube_secret, &settings.state_dir) {
-        (Some(client), Some(name), _) => {
-            let secret = Arc::new(SecretStore::new(client.clone(), name));
-            Ok(match cache {
-                Some(folder) => Arc::new(CachedStore::new(secret, FileStore::new(folder.join(STATE_FILE)))),
-                None => secret,
-            })
-        }
-        (_, _, Some(folder)) => Ok(Arc::new(FileStore::new(folder.join(STATE_FILE)))),
-        (_, _, None) => Err(ProxyError::NowhereForState),
+    match (secret, &settings.state_dir) {
+        (Some(secret), _) => Ok(match cache {
+            Some(folder) => Arc::new(CachedStore::new(secret, FileStore::new(folder.join(STATE_FILE)))),
+            None => secret,
+        }),
+        (None, Some(folder)) => Ok(Arc::new(FileStore::new(folder.join(STATE_FILE)))),
+        (None, None) => Err(ProxyError::NowhereForState),
     }
 }
 
@@ -145,6 +144,7 @@ fn state_store(
 fn watch_documents(
     settings: &Settings,
     client: Option<Client>,
+    keeper: Option<Arc<SecretStore>>,
     cache: Option<&Path>,
     shutdown: Shutdown,
 ) -> Result<watch::Receiver<Option<Documents>>, ProxyError> {
@@ -156,12 +156,14 @@ fn watch_documents(
     let sources = match (&settings.config, &folder) {
         (Some(_), None) => ConfigSources {
             secret: None,
+            keeper: None,
             folder: None,
             cache: None,
         },
         (None, None) if secret.is_none() => return Err(ProxyError::NothingToCarry),
         (_, _) => ConfigSources {
             secret,
+            keeper,
             folder,
             cache: cache.map(|folder| folder.join(DOCUMENTS_FILE)),
         },

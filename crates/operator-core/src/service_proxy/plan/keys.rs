@@ -10,6 +10,7 @@ use crate::service_proxy::{
     desired::{self, Login, last_key_end, stored_key},
     input::Input,
     intent::Wanted,
+    status::is_ready,
 };
 
 /// Life of an auth key.
@@ -29,7 +30,8 @@ pub(super) fn login(input: &Input, wanted: &Wanted) -> Option<Login> {
     let secret = input.children.secret.as_ref();
     let stored = secret.and_then(stored_key);
     let asked = secret.and_then(|secret| text(secret, secret_key::REISSUE_AUTH_KEY));
-    let refused = asked.is_some_and(|asked| stored.as_ref().map_or("", |stored| stored.key.expose()) == asked);
+    // It names the key it started with, which has left the Secret when it did its work long ago.
+    let refused = asked.is_some_and(|asked| stored.as_ref().is_none_or(|stored| stored.key.expose() == asked));
     let last_end = secret.and_then(last_key_end);
     let done = || Login::Done {
         last_key_ends: last_end,
@@ -39,7 +41,12 @@ pub(super) fn login(input: &Input, wanted: &Wanted) -> Option<Login> {
         let young = last_end.is_some_and(|end| seconds_left(end, input) > key_ceiling());
         return young.then(|| stored.map_or_else(done, Login::With));
     }
-    if secret.and_then(|secret| text(secret, secret_key::DEVICE_ID)).is_some() {
+    // One that asks has no device any more, whatever it wrote before, and the key made for it stays until it is used.
+    if asked.is_none() && secret.and_then(|secret| text(secret, secret_key::DEVICE_ID)).is_some() {
+        return Some(done());
+    }
+    // Somebody has deleted the Secret of a proxy that runs. It writes its state anew, or else asks for a key.
+    if asked.is_none() && stored.is_none() && input.children.pod.as_ref().is_some_and(is_ready) {
         return Some(done());
     }
     stored

@@ -5,16 +5,17 @@ use super::{is_redirected, redirect, restore};
 use crate::service_proxy::test_objects::{egress, merge, service};
 
 const NAME: &str = "ts-web-b2c4d.isthmus.svc.cluster.local";
+const NAMESPACE: &str = "isthmus";
 
 fn redirected(mut service: Service) -> Service {
-    let patch = redirect(&service, NAME).unwrap();
+    let patch = redirect(&service, NAME, NAMESPACE).unwrap();
     merge(&mut service, &patch.body);
     service
 }
 
 #[test]
 fn redirect_names_the_version_it_was_made_from() {
-    let patch = redirect(&egress(), NAME).unwrap();
+    let patch = redirect(&egress(), NAME, NAMESPACE).unwrap();
     assert_eq!(patch.body["metadata"]["uid"], "0c3a");
     assert_eq!(patch.body["metadata"]["resourceVersion"], "7");
     assert_eq!(
@@ -27,17 +28,17 @@ fn redirect_names_the_version_it_was_made_from() {
 fn redirected_service_needs_no_patch_until_somebody_changes_it() {
     let mut service = redirected(egress());
     assert!(is_redirected(&service));
-    assert_eq!(redirect(&service, NAME), None);
+    assert_eq!(redirect(&service, NAME, NAMESPACE), None);
     service.spec.as_mut().unwrap().external_name = Some("placeholder".to_owned());
-    assert!(redirect(&service, NAME).is_some());
+    assert!(redirect(&service, NAME, NAMESPACE).is_some());
 }
 
 #[test]
 fn second_redirect_keeps_the_first_original() {
     let mut service = redirected(egress());
-    service.spec.as_mut().unwrap().external_name = Some("elsewhere".to_owned());
+    service.spec.as_mut().unwrap().external_name = Some("ts-web-x2x4x.isthmus.svc.cluster.local".to_owned());
     let mut service = redirected(service);
-    let patch = restore(&service).unwrap();
+    let patch = restore(&service, NAMESPACE).unwrap();
     merge(&mut service, &patch.body);
     assert_eq!(service.spec.unwrap().external_name.as_deref(), Some("placeholder"));
 }
@@ -94,8 +95,8 @@ fn restored_service_of_every_type_is_as_it_was() {
     for before in every_type() {
         let mut after = redirected(before.clone());
         become_alias(&mut after);
-        assert_eq!(redirect(&after, NAME), None);
-        let patch = restore(&after).unwrap();
+        assert_eq!(redirect(&after, NAME, NAMESPACE), None);
+        let patch = restore(&after, NAMESPACE).unwrap();
         merge(&mut after, &patch.body);
         assert_eq!(after.spec, before.spec);
         assert!(!is_redirected(&after));
@@ -108,7 +109,7 @@ fn addresses_and_ports_that_are_taken_meanwhile_are_given_anew() {
         let mut after = redirected(before.clone());
         become_alias(&mut after);
         let spec = before.spec.unwrap();
-        match restore(&after).unwrap().fallback {
+        match restore(&after, NAMESPACE).unwrap().fallback {
             Some(fallback) => {
                 let text = fallback["spec"].to_string();
                 assert!(
@@ -136,7 +137,7 @@ fn what_is_edited_while_redirected_is_kept() {
         service.spec.as_ref().unwrap().selector.is_none(),
         "an alias selects nothing"
     );
-    let patch = restore(&service).unwrap();
+    let patch = restore(&service, NAMESPACE).unwrap();
     merge(&mut service, &patch.body);
     let spec = service.spec.unwrap();
     assert_eq!(spec.selector.unwrap()["app"], "new");
@@ -153,12 +154,47 @@ fn type_changed_while_redirected_is_the_one_given_back() {
     become_alias(&mut service);
     service.spec.as_mut().unwrap().type_ = Some("ClusterIP".to_owned());
     let mut service = redirected(service);
-    let patch = restore(&service).unwrap();
+    let patch = restore(&service, NAMESPACE).unwrap();
     merge(&mut service, &patch.body);
     let spec = service.spec.unwrap();
     assert_eq!(spec.type_.as_deref(), Some("ClusterIP"));
     assert_eq!(spec.selector.unwrap()["app"], "web", "we took it away, not the user");
     assert_eq!(spec.load_balancer_class, None);
+}
+
+#[test]
+fn alias_that_its_owner_names_while_redirected_is_the_one_given_back() {
+    for looked_between in [false, true] {
+        let mut service = redirected(every_type().remove(0));
+        become_alias(&mut service);
+        service.spec.as_mut().unwrap().external_name = Some("db.example.com".to_owned());
+        if looked_between {
+            service = redirected(service);
+        }
+        let patch = restore(&service, NAMESPACE).unwrap();
+        merge(&mut service, &patch.body);
+        let spec = service.spec.as_ref().unwrap();
+        assert_eq!(spec.external_name.as_deref(), Some("db.example.com"));
+        assert_eq!(spec.type_.as_deref(), Some("ExternalName"));
+        assert_eq!(spec.selector.as_ref().unwrap()["app"], "web");
+        assert!(!is_redirected(&service));
+    }
+}
+
+#[test]
+fn type_written_together_with_the_end_of_the_redirection_stays() {
+    let mut service = redirected(every_type().remove(0));
+    become_alias(&mut service);
+    merge(
+        &mut service,
+        &json!({"spec": {"type": "LoadBalancer", "loadBalancerClass": "tailscale"}}),
+    );
+    let patch = restore(&service, NAMESPACE).unwrap();
+    merge(&mut service, &patch.body);
+    let spec = service.spec.unwrap();
+    assert_eq!(spec.type_.as_deref(), Some("LoadBalancer"));
+    assert_eq!(spec.load_balancer_class.as_deref(), Some("tailscale"));
+    assert_eq!(spec.selector.unwrap()["app"], "web");
 }
 
 #[test]
@@ -169,12 +205,12 @@ fn mark_edited_by_hand_still_gives_the_service_back() {
         isthmus_contract::annotation::ORIGINAL_SPEC.to_owned(),
         "junk".to_owned(),
     );
-    let patch = restore(&service).unwrap();
+    let patch = restore(&service, NAMESPACE).unwrap();
     merge(&mut service, &patch.body);
     assert!(!is_redirected(&service));
 }
 
 #[test]
 fn service_never_redirected_is_not_restored() {
-    assert_eq!(restore(&egress()), None);
+    assert_eq!(restore(&egress(), NAMESPACE), None);
 }
