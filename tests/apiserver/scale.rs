@@ -1,10 +1,10 @@
-//! Many Services: what one change costs, and what the operator needs. `ISTHMUS_SOAK` makes it a thousand.
+//! Many Services: what one change costs, and what the operator needs. `--soak` makes it a thousand.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use isthmus_testkit::wait;
+use isthmus_testkit::{soak, wait};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -19,11 +19,7 @@ const OPTIONAL: [&str; 2] = ["proxyclasses", "servicemonitors"];
 #[test]
 fn one_change_costs_as_much_among_many_services_as_among_few() {
     let Some(stage) = Stage::start() else { return };
-    let count = if std::env::var_os("ISTHMUS_SOAK").is_some() {
-        1000
-    } else {
-        100
-    };
+    let count = if soak::is_asked() { 1000 } else { 100 };
     let namespace = stage.namespace("scale");
     let mut first = stage.operator("scale-a");
     stage.create(&[exposed(&namespace, "web-first")]);

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the tiers, cheapest first.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use clap::{Args, ValueEnum};
 use isthmus_cluster::{Cluster, ClusterSpec, Tools, default_state_folder};
@@ -30,6 +31,9 @@ pub(crate) struct Options {
     /// Only this tier; may be given several times. Without it: all of them
     #[arg(long = "tier", value_enum)]
     tiers: Vec<Tier>,
+    /// Longer runs: more random stories, a thousand Services, figures on the output
+    #[arg(long)]
+    soak: bool,
 }
 
 /// A tier of tests. A test lives in the lowest tier in which it can fail for the right reason.
@@ -58,36 +62,36 @@ pub(crate) enum Tier {
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let chosen = |tier: &&Tier| options.tiers.is_empty() || options.tiers.contains(tier);
     for tier in Tier::value_variants().iter().filter(chosen) {
-        run_tier(*tier)?;
+        run_tier(*tier, options.soak)?;
     }
     say("all chosen tiers passed");
     Ok(())
 }
 
-fn run_tier(tier: Tier) -> anyhow::Result<()> {
+fn run_tier(tier: Tier, soak: bool) -> anyhow::Result<()> {
     match tier {
         Tier::Lint => lint(),
-        Tier::Unit => unit(),
+        Tier::Unit => unit(soak),
         Tier::Netns => {
             debian::ensure_programs(&NETNS_PROGRAMS)?;
-            target("netns", &[])
+            target("netns", soak, &[])
         }
         Tier::Apiserver => {
             Tools::ensure(&say)?;
-            target("apiserver", &[])
+            target("apiserver", soak, &[])
         }
-        Tier::E2e => on_the_cluster(),
+        Tier::E2e => on_the_cluster(soak),
         Tier::Demo => demo::run(&demo::Options::once()),
         // What is skipped for want of a foreign program shall be seen.
-        Tier::Interop => target("interop", &["--", "--show-output"]),
+        Tier::Interop => target("interop", soak, &["--", "--show-output"]),
     }
 }
 
-fn unit() -> anyhow::Result<()> {
+fn unit(soak: bool) -> anyhow::Result<()> {
     // The test harness tests itself.
     debian::ensure_programs(&NETNS_PROGRAMS)?;
     let scope = ["test", "--workspace", "--exclude", "isthmus-tests"];
-    step("unit tests", cargo().args(scope).args(["--locked", "--quiet"]))
+    step("unit tests", tests(soak).args(scope).args(["--locked", "--quiet"]))
 }
 
 fn lint() -> anyhow::Result<()> {
@@ -103,7 +107,7 @@ fn lint() -> anyhow::Result<()> {
 }
 
 /// Runs the tests of the cluster, and leaves clusters as they were: running or not.
-fn on_the_cluster() -> anyhow::Result<()> {
+fn on_the_cluster(soak: bool) -> anyhow::Result<()> {
     debian::ensure_packages(&isthmus_cluster::missing_packages())?;
     debian::ensure_packages(&workload::missing_packages())?;
     image::build_default(false)?;
@@ -112,7 +116,7 @@ fn on_the_cluster() -> anyhow::Result<()> {
     let ran_before: Vec<bool> = states.iter().map(|state| held(state).is_some()).collect();
     // So that its progress is seen, which the tests' own start of it hides.
     Cluster::up(&ClusterSpec::in_free_slot(&states[0])?, &say)?;
-    let tested = target("e2e", &[]);
+    let tested = target("e2e", soak, &[]);
     for (state, _) in states.iter().zip(ran_before).filter(|(_, ran)| !ran) {
         if let Some(spec) = held(state) {
             Cluster::handle(&spec).down()?;
@@ -121,8 +125,22 @@ fn on_the_cluster() -> anyhow::Result<()> {
     tested
 }
 
-fn target(name: &str, more: &[&str]) -> anyhow::Result<()> {
+/// `cargo`, whose tests take as long as is wanted: they read `ISTHMUS_SOAK`.
+fn tests(soak: bool) -> Command {
+    let mut cargo = cargo();
+    if soak {
+        cargo.env("ISTHMUS_SOAK", "1");
+    }
+    cargo
+}
+
+fn target(name: &str, soak: bool, more: &[&str]) -> anyhow::Result<()> {
     // Of the whole workspace: by the package alone, dependencies would be built again with other features.
     let arguments = ["test", "--workspace", "--test", name, "--locked"];
-    step(&format!("{name} tests"), cargo().args(arguments).args(more))
+    let figures: &[&str] = if soak && more.is_empty() {
+        &["--", "--show-output"]
+    } else {
+        more
+    };
+    step(&format!("{name} tests"), tests(soak).args(arguments).args(figures))
 }

@@ -11,6 +11,8 @@ pub mod cluster;
 pub mod memory;
 pub mod netns;
 pub mod require;
+pub mod soak;
+pub mod story;
 pub mod tailnet;
 pub mod two_nodes;
 pub mod wait;
