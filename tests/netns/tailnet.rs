@@ -5,6 +5,7 @@ mod life;
 mod nat;
 mod relay;
 mod routes;
+mod services;
 mod switching;
 mod traffic;
 pub(crate) mod world;

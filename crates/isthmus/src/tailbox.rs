@@ -38,6 +38,10 @@ pub(crate) struct Arguments {
     /// nodes reach each other only directly.
     #[arg(long, value_name = "ADDR")]
     relay: Option<SocketAddr>,
+    /// Address at which authorities that issue certificates ask for the records of nodes (DNS over UDP and TCP). With it,
+    /// nodes may get certificates for their names.
+    #[arg(long, value_name = "ADDR")]
+    dns: Option<SocketAddr>,
     /// Policy as HuJSON: who may give which tag, who may reach what. It replaces the one in the state; without any,
     /// everybody may reach everybody.
     #[arg(long, value_name = "FILE")]
@@ -138,6 +142,7 @@ fn config(args: Arguments) -> anyhow::Result<Config> {
         state_file: args.state,
         derp_map,
         relay: args.relay,
+        dns: args.dns,
         policy: policy.transpose()?,
         oauth_clients: oauth_clients.collect(),
         ..Config::default()

@@ -32,5 +32,5 @@ pub use policy::PolicyError;
 pub use relay::RelayError;
 pub use server::{StartError, Tailbox};
 pub use shared::CommitError;
-pub use state::{Attribute, AuthKey, AuthKeySpec, Edit, EditError, Node};
+pub use state::{Attribute, AuthKey, AuthKeySpec, Edit, EditError, Node, ServiceError, ServiceSpec};
 pub use store::StoreError;

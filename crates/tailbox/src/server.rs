@@ -1,7 +1,7 @@
 //! A running tailbox.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::outer;
 use crate::policy::{Policy, PolicyError};
 use crate::relay::{self, RelayError, RelayListener};
 use crate::shared::{CommitError, Shared};
-use crate::state::{AuthKeySpec, ClientSpec, Edit, EditError, Node, SecretHash};
+use crate::state::{AuthKeySpec, ClientSpec, Edit, EditError, Node, SecretHash, ServiceError, ServiceSpec};
 use crate::store::{Store, StoreError};
 
 /// Time between looks at ephemeral nodes that are away.
@@ -169,6 +169,15 @@ impl Tailbox {
     pub async fn edit(&self, node: NodeId, edit: Edit) -> Result<Result<(), EditError>, CommitError> {
         let now = Timestamp::now();
         self.shared.commit(move |state| state.edit(node, edit, now)).await
+    }
+
+    /// Makes or changes a Tailscale Service, as the API does, and gives its addresses; the inner error says why not.
+    ///
+    /// # Errors
+    /// When the state cannot be stored.
+    pub async fn put_service(&self, spec: ServiceSpec) -> Result<Result<[IpAddr; 2], ServiceError>, CommitError> {
+        let put = self.shared.commit(move |state| state.put_service(spec)).await?;
+        Ok(put.map(|service| service.addresses()))
     }
 
     /// Removes a node: its map stream ends and its node key is unknown from then on. Whether it was known.

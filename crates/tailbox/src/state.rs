@@ -36,7 +36,8 @@ pub(crate) use oauth::{Access, Caller, ClientSpec, OauthClient, OauthError, Scop
 pub(crate) use presence::Presence;
 pub(crate) use register::Outcome;
 pub(crate) use routes::View;
-pub(crate) use services::{Approval, Service, ServiceSpec};
+pub(crate) use services::{Approval, Service};
+pub use services::{ServiceError, ServiceSpec};
 pub(crate) use session::MapSession;
 pub(crate) use settings::Settings;
 

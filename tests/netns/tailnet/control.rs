@@ -1,13 +1,13 @@
 //! A tailbox in a namespace, on a thread of this process.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use isthmus_tailbox::{AuthKeySpec, Config, Edit, Tailbox};
+use isthmus_tailbox::{Answer, AskError, AuthKeySpec, Config, Edit, ServiceSpec, Tailbox};
 use isthmus_testkit::netns::Namespace;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -17,6 +17,9 @@ const ADDRESS: &str = "10.9.0.9:8080";
 /// Where the relay listens.
 const RELAY: &str = "10.9.0.9:3443";
 
+/// Where the name server listens.
+const DNS: &str = "10.9.0.9:53";
+
 /// How to run the server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
@@ -24,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) policy: Option<String>,
     /// Whether there is a relay.
     pub(crate) relay: bool,
+    /// Whether there is a name server for authorities.
+    pub(crate) dns: bool,
 }
 
 /// A control server that can be stopped and started again with its memory.
@@ -80,10 +85,31 @@ impl Control {
 
     /// An auth key for one node.
     pub(crate) fn single_use_key(&self) -> String {
-        self.with(|tailbox| async move {
-            let key = tailbox.create_auth_key(AuthKeySpec::default()).await.unwrap();
-            key.expose().to_owned()
-        })
+        self.key_with_tags(&[])
+    }
+
+    /// An auth key for one node with these tags.
+    pub(crate) fn key_with_tags(&self, tags: &[&str]) -> String {
+        let spec = AuthKeySpec {
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            ..AuthKeySpec::default()
+        };
+        self.with(|tailbox| async move { tailbox.create_auth_key(spec).await.unwrap().expose().to_owned() })
+    }
+
+    /// Makes a Tailscale Service, and gives its addresses.
+    pub(crate) fn put_service(&self, name: &str, port: &str) -> [IpAddr; 2] {
+        let spec = ServiceSpec {
+            name: name.to_owned(),
+            ports: vec![port.to_owned()],
+            ..ServiceSpec::default()
+        };
+        self.with(|tailbox| async move { tailbox.put_service(spec).await.unwrap().unwrap() })
+    }
+
+    /// Asks a node inside its connection to this server.
+    pub(crate) fn ask(&self, node: i64, method: &'static str, path: &'static str) -> Result<Answer, AskError> {
+        self.with(move |tailbox| async move { tailbox.ask(node, method, path, b"body").await })
     }
 
     /// Changes a node as the API does.
@@ -165,6 +191,7 @@ fn run(namespace: &Namespace, state: &Path, options: &Options) -> (String, Strin
             state_file: Some(state),
             policy: options.policy,
             relay: options.relay.then(|| RELAY.parse().unwrap()),
+            dns: options.dns.then(|| DNS.parse().unwrap()),
             ..Config::default()
         })
         .await

@@ -16,7 +16,11 @@ use crate::node::can_run;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Runs a node on the first machine, and `work` with it.
-fn with_node<F: Future<Output = ()>>(tailnet: &Tailnet, key: Option<&str>, work: impl FnOnce(Node) -> F + Send) {
+pub(crate) fn with_node<F: Future<Output = ()>>(
+    tailnet: &Tailnet,
+    key: Option<&str>,
+    work: impl FnOnce(Node) -> F + Send,
+) {
     let (url, machine) = (tailnet.control.url(), &tailnet.machines[0]);
     machine.enter(|| {
         let mut config = NodeConfig::new(url, "one", Arc::new(MemoryStore::default()));
@@ -35,7 +39,7 @@ fn with_node<F: Future<Output = ()>>(tailnet: &Tailnet, key: Option<&str>, work:
 }
 
 /// Waits until the node's status satisfies a condition.
-async fn until(node: &Node, what: &str, condition: impl Fn(&NodeStatus) -> bool) -> NodeStatus {
+pub(crate) async fn until(node: &Node, what: &str, condition: impl Fn(&NodeStatus) -> bool) -> NodeStatus {
     let mut status = node.status();
     let met = tokio::time::timeout(PATIENCE, status.wait_for(|status| condition(status))).await;
     let last = node.status().borrow().clone();

@@ -10,7 +10,7 @@ use clap::Args;
 use isthmus_runtime::{Secret, Shutdown};
 use isthmus_tailnet::control::read_authorities;
 use isthmus_tailnet::state::FileStore;
-use isthmus_tailnet::{LoginState, Node, NodeConfig, NodeStatus, TunConfig};
+use isthmus_tailnet::{LoginState, Node, NodeConfig, NodeStatus, ServicePort, ServicePortError, TunConfig};
 
 use super::local::LocalSocket;
 
@@ -38,9 +38,22 @@ pub(crate) struct LoginArguments {
     /// Offer to carry packets for a prefix (needs control's approval, and forwarding by this machine); may be repeated
     #[arg(long, value_name = "PREFIX", value_delimiter = ',', requires = "login_server")]
     advertise_routes: Vec<ipnet::IpNet>,
+    /// Offer to host a Tailscale Service with a port (needs control's approval); may be repeated, for more ports as well
+    #[arg(long = "advertise-service", value_name = "svc:NAME=tcp:PORT", requires = "login_server", value_parser = service)]
+    advertise_services: Vec<(String, ServicePort)>,
     /// File with certificates of further authorities to trust for the control server
     #[arg(long, value_name = "FILE", env = "SSL_CERT_FILE")]
     ca_file: Option<PathBuf>,
+}
+
+fn service(text: &str) -> Result<(String, ServicePort), String> {
+    match text.split_once('=') {
+        Some((name, port)) if name.starts_with("svc:") => {
+            let port = port.parse().map_err(|error: ServicePortError| error.to_string())?;
+            Ok((name.to_owned(), port))
+        }
+        Some(_) | None => Err("write svc:, the service's name, =, and a port like tcp:443".to_owned()),
+    }
 }
 
 /// Runs a node until SIGINT or SIGTERM.
@@ -109,6 +122,10 @@ fn config(login_server: &str, arguments: &LoginArguments, tun: &TunConfig) -> an
     config.tun = tun.clone();
     config.accept_routes = arguments.accept_routes;
     config.advertise_routes.clone_from(&arguments.advertise_routes);
+    for (name, port) in &arguments.advertise_services {
+        let ports = config.advertise_services.entry(name.clone()).or_default();
+        ports.push(*port);
+    }
     config.install_routes = true;
     config.extra_ca = arguments
         .ca_file

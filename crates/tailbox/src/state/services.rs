@@ -32,31 +32,42 @@ pub(crate) struct Service {
     decisions: BTreeMap<NodeId, bool>,
 }
 
-/// What a caller wants of a Service.
+/// What a Tailscale Service shall be.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ServiceSpec {
-    pub(crate) name: String,
-    /// Its addresses; empty for a new Service lets this server choose.
-    pub(crate) addresses: Vec<IpAddr>,
-    pub(crate) comment: String,
-    pub(crate) annotations: BTreeMap<String, String>,
-    pub(crate) ports: Vec<String>,
-    pub(crate) tags: Vec<String>,
+pub struct ServiceSpec {
+    /// `svc:` and a DNS label.
+    pub name: String,
+    /// Its addresses. For a new Service none, to let this server choose, or one of IPv4; for a known one those it has.
+    pub addresses: Vec<IpAddr>,
+    /// For people.
+    pub comment: String,
+    /// For programs.
+    pub annotations: BTreeMap<String, String>,
+    /// The ports that each host has to offer: `tcp:443`, `udp:53-54`, or `do-not-validate` for any.
+    pub ports: Vec<String>,
+    /// Tags, by which a policy may speak of it.
+    pub tags: Vec<String>,
 }
 
 /// Why a Service is not as it shall be. The text reaches the caller of the API.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ServiceError {
+pub enum ServiceError {
+    /// The name is no name of a Service.
     #[error("name {0:?} is not svc: and a DNS label of lower-case letters, digits and inner hyphens")]
     BadName(String),
+    /// A node has the name.
     #[error("name {0:?} is taken by a device")]
     NameTaken(String),
+    /// A port is not understood.
     #[error("port {0:?} is neither tcp: or udp: with a port or range, nor do-not-validate")]
     BadPort(String),
+    /// A known Service cannot move.
     #[error("addrs must be the addresses that the service has: an update repeats them")]
     OtherAddresses,
+    /// The address is no free one of the tailnet.
     #[error("addrs: {0} cannot be chosen: give no address, or one of the tailnet's IPv4 range that is free")]
     BadAddress(IpAddr),
+    /// Nothing is left.
     #[error("all addresses of the tailnet are given out")]
     NoAddress,
 }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::addresses::{AddressRange, AddressSet};
 use crate::filter::header::protocol;
 
@@ -12,6 +14,8 @@ const DEFAULT_PROTOCOLS: [u8; 4] = [protocol::TCP, protocol::UDP, protocol::ICMP
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     sources: AddressSet,
+    /// Peers with one of these capabilities are sources as well, once [`Rule::resolve`] made addresses of them.
+    capabilities: Vec<String>,
     destinations: Vec<Destination>,
     protocols: Vec<u8>,
 }
@@ -57,8 +61,36 @@ impl Rule {
         };
         Self {
             sources,
+            capabilities: Vec::new(),
             destinations,
             protocols,
+        }
+    }
+
+    /// The same rule, which also admits the addresses of peers with one of these capabilities.
+    #[must_use]
+    pub fn with_capabilities(self, capabilities: Vec<String>) -> Self {
+        Self { capabilities, ..self }
+    }
+
+    /// The capabilities that make a peer one of the sources.
+    pub fn capabilities(&self) -> &[String] {
+        &self.capabilities
+    }
+
+    /// The rule for a filter: with the addresses of those who hold its capabilities.
+    #[must_use]
+    pub fn resolve(&self, mut holders: impl FnMut(&str) -> Vec<IpAddr>) -> Self {
+        if self.capabilities.is_empty() {
+            return self.clone();
+        }
+        let held = self.capabilities.iter().flat_map(|capability| holders(capability));
+        let held = held.map(|address| AddressRange::from(IpNet::from(address)));
+        Self {
+            sources: self.sources.ranges().chain(held).collect(),
+            capabilities: Vec::new(),
+            destinations: self.destinations.clone(),
+            protocols: self.protocols.clone(),
         }
     }
 

@@ -167,12 +167,15 @@ pub(super) fn rule(rule: &wire::FilterRule) -> Option<Rule> {
         .iter()
         .filter_map(|number| u8::try_from(*number).ok())
         .collect();
+    let capabilities = rule.src_ips.iter().filter_map(|text| text.strip_prefix("cap:"));
+    let capabilities: Vec<String> = capabilities.map(str::to_owned).collect();
     // A list of protocols that are all unknown must not turn into the empty list, which means the default ones.
     let unknown_protocols = protocols.is_empty() && !rule.ip_proto.is_empty();
-    if sources.is_empty() || destinations.is_empty() || unknown_protocols {
+    let nobody = sources.is_empty() && capabilities.is_empty();
+    if nobody || destinations.is_empty() || unknown_protocols {
         return None;
     }
-    Some(Rule::new(sources, destinations, protocols))
+    Some(Rule::new(sources, destinations, protocols).with_capabilities(capabilities))
 }
 
 fn destination(to: &wire::NetPortRange) -> Option<Destination> {

@@ -103,7 +103,12 @@ fn peer_node(peer: &Peer) -> wire::Node {
 
 fn filter_rule(rule: &Rule) -> wire::FilterRule {
     wire::FilterRule {
-        src_ips: rule.sources().ranges().map(range).collect(),
+        src_ips: rule
+            .sources()
+            .ranges()
+            .map(range)
+            .chain(rule.capabilities().iter().map(|name| format!("cap:{name}")))
+            .collect(),
         dst_ports: rule.destinations().iter().map(net_port_range).collect(),
         ip_proto: rule.protocols().iter().copied().map(i64::from).collect(),
         ..wire::FilterRule::default()
@@ -160,7 +165,7 @@ mod tests {
             "PeersChanged": odd, "Health": ["all is not well"],
             "PacketFilters": {
                 "one": [{"SrcIPs": ["*"], "DstPorts": [{"IP": "*", "Ports": {"First": 0, "Last": 65535}}], "IPProto": [6, 132]}],
-                "two": [{"SrcIPs": ["10.0.0.0/8", "fd00::/8"], "DstPorts": [{"IP": "100.64.0.1", "Ports": {"First": 1, "Last": 9}}]}],
+                "two": [{"SrcIPs": ["10.0.0.0/8", "fd00::/8", "cap:trusted"], "DstPorts": [{"IP": "100.64.0.1", "Ports": {"First": 1, "Last": 9}}]}],
             },
             "DNSConfig": {"CertDomains": ["me.tail.internal"], "ExtraRecords": [{"Name": "web.tail.internal", "Value": "100.64.0.8"}]},
         });

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::{Netmap, Peer};
 use crate::addresses::AddressSet;
-use crate::filter::{FilterPlan, SenderAccess};
+use crate::filter::{FilterPlan, Rule, SenderAccess};
 use crate::key::NodeKey;
 
 /// Which routes of peers this node uses.
@@ -54,10 +54,11 @@ impl Netmap {
 
     /// The peers that are online, may open something here, and have a session at `now`: those that may be waiting for this node.
     pub fn expecting_peers(&self, policy: RoutePolicy, now: SystemTime) -> Vec<NodeKey> {
+        let rules = self.resolved_rules();
         let admits = |source: &IpAddr| {
             let own = self.own.addresses.iter();
             own.clone()
-                .any(|own| self.rules.iter().any(|rule| rule.opens_anything(*source, *own)))
+                .any(|own| rules.iter().any(|rule| rule.opens_anything(*source, *own)))
         };
         self.usable_peers(policy, now)
             .into_iter()
@@ -84,9 +85,19 @@ impl Netmap {
             .collect();
         FilterPlan {
             local: self.own_nets(offers).into_iter().collect(),
-            rules: Vec::clone(&self.rules),
+            rules: self.resolved_rules(),
             senders,
         }
+    }
+
+    /// The rules, with the addresses of those peers that hold the capabilities which rules name.
+    fn resolved_rules(&self) -> Vec<Rule> {
+        let holders = |capability: &str| {
+            let peers = self.peers.values();
+            let holders = peers.filter(|peer| peer.capabilities.contains_key(capability));
+            holders.flat_map(|peer| peer.addresses.iter().copied()).collect()
+        };
+        self.rules.iter().map(|rule| rule.resolve(holders)).collect()
     }
 }
 

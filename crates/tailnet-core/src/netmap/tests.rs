@@ -268,7 +268,7 @@ fn filter_parts_are_replaced_and_cleared_by_name() {
 #[test]
 fn rule_with_only_unknown_words_admits_nothing() {
     let unknown = json!({"PacketFilters": {"base": [
-        {"SrcIPs": ["cap:new"], "DstPorts": [{"IP": "*", "Ports": {"First": 0, "Last": 65535}}]},
+        {"SrcIPs": ["role:new"], "DstPorts": [{"IP": "*", "Ports": {"First": 0, "Last": 65535}}]},
         {"SrcIPs": ["*"], "IPProto": [300], "DstPorts": [{"IP": "*", "Ports": {"First": 0, "Last": 65535}}]},
         {"SrcIPs": ["*"], "CapGrant": [{"Dsts": ["100.64.0.1/32"], "CapMap": {"x": null}}]}]}});
     assert!(map(&[unknown]).rules.is_empty());
@@ -300,15 +300,40 @@ fn subnet_routes_are_used_only_when_accepted_and_default_routes_never() {
 fn plan_admits_what_the_map_allows() {
     let filter = Filter::new(map(&[]).filter_plan(RoutePolicy::default(), &BTreeSet::new(), now()));
     let tcp = |source: u8, port: u8| {
-        let mut packet = vec![
-            0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 100, 64, 0, source, 100, 64, 0, 1,
-        ];
-        packet.extend([0, 9, 0, port, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 2, 0, 0, 0, 0, 0, 0]);
+        let packet = syn(source, port);
         filter.inbound(&NodeKey::from_bytes([source; 32]), &packet, std::time::Instant::now())
     };
     assert_eq!(tcp(2, 80), Verdict::Accept);
     assert_eq!(tcp(2, 81), Verdict::Drop(DropReason::NoRule));
     assert_eq!(tcp(3, 80), Verdict::Drop(DropReason::NoRule));
+}
+
+#[test]
+fn rule_for_a_capability_admits_the_peers_that_hold_it_now() {
+    let rule = json!({"PacketFilters": {"base": [
+        {"SrcIPs": ["cap:example.com/trusted"], "DstPorts": [{"IP": "*", "Ports": {"First": 80, "Last": 80}}]}]}});
+    let given = |capabilities: Value| json!({"PeersChangedPatch": [{"NodeID": 3, "CapMap": capabilities}]});
+    let admits = |more: &[Value], source: u8| {
+        let filter = Filter::new(map(more).filter_plan(RoutePolicy::default(), &BTreeSet::new(), now()));
+        let packet = syn(source, 80);
+        filter.inbound(&NodeKey::from_bytes([source; 32]), &packet, std::time::Instant::now()) == Verdict::Accept
+    };
+    let trusted = given(json!({"example.com/trusted": null}));
+    assert!(!admits(std::slice::from_ref(&rule), 3));
+    assert!(admits(&[rule.clone(), trusted.clone()], 3) && !admits(&[rule.clone(), trusted.clone()], 2));
+    assert!(
+        !admits(&[rule, trusted, given(json!({}))], 3),
+        "an empty map takes capabilities away"
+    );
+}
+
+/// The first packet of a connection to this node.
+fn syn(source: u8, port: u8) -> Vec<u8> {
+    let mut packet = vec![
+        0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 100, 64, 0, source, 100, 64, 0, 1,
+    ];
+    packet.extend([0, 9, 0, port, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 2, 0, 0, 0, 0, 0, 0]);
+    packet
 }
 
 #[test]

@@ -357,3 +357,6 @@ pub(super) fn with_facts(mut request: MapRequest, facts: &NodeFacts) -> MapReque
         ..request
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 pub(crate) struct MapStream {
     body: RecvStream,
     frames: FrameDecoder,
+    longest_silence: Duration,
 }
 
 impl MapStream {
@@ -27,6 +28,7 @@ impl MapStream {
         Self {
             body,
             frames: FrameDecoder::default(),
+            longest_silence: LONGEST_SILENCE,
         }
     }
 
@@ -36,7 +38,7 @@ impl MapStream {
             if let Some(frame) = self.frames.next_frame()? {
                 return read_message(&frame);
             }
-            let data = tokio::time::timeout(LONGEST_SILENCE, self.body.data()).await;
+            let data = tokio::time::timeout(self.longest_silence, self.body.data()).await;
             let chunk = data
                 .map_err(|_| ControlError::Silent)?
                 .ok_or(ControlError::StreamEnded)?;
@@ -71,7 +73,38 @@ fn read_message(frame: &[u8]) -> Result<MapResponse, ControlError> {
 
 #[cfg(test)]
 mod tests {
+    use isthmus_tailnet_wire::framing::encode_frame;
+
     use super::*;
+
+    #[tokio::test]
+    async fn stream_is_dead_after_a_silence_and_lives_by_keep_alives() {
+        const LIMIT: Duration = Duration::from_secs(1);
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let server = tokio::spawn(async move {
+            let mut connection = h2::server::handshake(theirs).await.unwrap();
+            let (_, mut answer) = connection.accept().await.unwrap().unwrap();
+            let mut body = answer.send_response(http::Response::new(()), false).unwrap();
+            tokio::spawn(async move { while connection.accept().await.is_some() {} });
+            for _ in 0..4 {
+                let keep_alive = encode_frame(br#"{"KeepAlive":true}"#).unwrap();
+                body.send_data(keep_alive.into(), false).unwrap();
+                tokio::time::sleep(LIMIT / 2).await;
+            }
+            std::future::pending::<()>().await;
+        });
+        let (mut client, connection) = h2::client::handshake(ours).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::post("http://x/machine/map").body(()).unwrap();
+        let (response, _) = client.send_request(request, true).unwrap();
+        let mut stream = MapStream::new(response.await.unwrap().into_body());
+        stream.longest_silence = LIMIT;
+        for _ in 0..4 {
+            assert!(stream.next().await.unwrap().keep_alive);
+        }
+        assert!(matches!(stream.next().await, Err(ControlError::Silent)));
+        server.abort();
+    }
 
     #[test]
     fn message_is_read_with_and_without_compression() {

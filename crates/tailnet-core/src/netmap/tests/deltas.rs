@@ -179,17 +179,18 @@ fn netmap_of(map: &MapResponse) -> Netmap {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     #[test]
     fn deltas_lead_to_the_same_map_as_the_full_map_of_the_end(maps in prop::collection::vec(any_map(), 1..6)) {
         let mut store = NetmapStore::default();
         store.apply(sent(&maps[0]), now()).unwrap();
         for pair in maps.windows(2) {
-            match pair[0].delta(&pair[1]) {
-                Some(delta) => {
-                    prop_assert!(delta.peers.is_empty());
-                    store.apply(sent(&delta), now()).unwrap();
-                }
-                None => prop_assert_eq!(netmap_of(&pair[0]), netmap_of(&pair[1])),
+            if let Some(delta) = pair[0].delta(&pair[1]) {
+                prop_assert!(delta.peers.is_empty());
+                store.apply(sent(&delta), now()).unwrap();
+            } else {
+                prop_assert_eq!(netmap_of(&pair[0]), netmap_of(&pair[1]));
             }
             prop_assert_eq!(store.netmap().unwrap(), netmap_of(&pair[1]));
         }
