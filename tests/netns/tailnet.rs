@@ -3,6 +3,7 @@
 mod library;
 mod life;
 mod nat;
+mod people;
 mod relay;
 mod routes;
 mod services;

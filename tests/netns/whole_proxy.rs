@@ -4,6 +4,6 @@ mod egress_by_name;
 mod figures;
 mod ingress_by_name;
 mod life;
-mod name_server;
+pub(crate) mod name_server;
 mod routes;
 mod scene;

@@ -51,6 +51,11 @@ pub fn answer(map: &Netmap, name: &str, question: Question) -> Answer {
     }
 }
 
+/// The resolvers to ask where a machine has none.
+pub fn fallback(map: &Netmap) -> Vec<SocketAddr> {
+    plain(&map.dns.fallback)
+}
+
 /// The answer that the map holds itself.
 fn own_answer(map: &Netmap, name: &str, question: Question) -> Option<Answer> {
     if let Some(address) = address_of(name) {
@@ -115,16 +120,20 @@ fn referral(map: &Netmap, name: &str) -> Answer {
 
 /// Those of some resolvers that can be asked.
 fn ask(resolvers: &[Resolver]) -> Answer {
-    let plain = resolvers.iter().filter_map(|resolver| match resolver {
-        Resolver::Plain(address) => Some(*address),
-        Resolver::Https { .. } => None,
-    });
-    let plain: Vec<SocketAddr> = plain.collect();
+    let plain = plain(resolvers);
     if plain.is_empty() {
         Answer::Unable
     } else {
         Answer::Ask(plain)
     }
+}
+
+fn plain(resolvers: &[Resolver]) -> Vec<SocketAddr> {
+    let plain = resolvers.iter().filter_map(|resolver| match resolver {
+        Resolver::Plain(address) => Some(*address),
+        Resolver::Https { .. } => None,
+    });
+    plain.collect()
 }
 
 /// The route with the longest suffix that a name is under.

@@ -3,11 +3,12 @@
 mod links;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 use nlink::netlink::Route;
 use nlink::netlink::addr::{Ipv4Address, Ipv6Address};
+use nlink::netlink::types::addr::Scope;
 use nlink::netlink::types::route::RouteScope;
 use nlink::{Connection, Ipv4Route, Ipv6Route};
 
@@ -17,6 +18,8 @@ pub(crate) use links::LinkChanges;
 pub(crate) struct Interface {
     netlink: Connection<Route>,
     index: u32,
+    /// An address for this machine's own use, which nothing is sent from.
+    extra_address: Option<Ipv4Addr>,
     routes: BTreeSet<IpNet>,
 }
 
@@ -57,7 +60,7 @@ pub enum InterfaceError {
 
 impl Interface {
     /// Finds the device by its name in the network namespace of the calling thread.
-    pub(crate) async fn open(name: &str) -> Result<Self, InterfaceError> {
+    pub(crate) async fn open(name: &str, extra_address: Option<Ipv4Addr>) -> Result<Self, InterfaceError> {
         let netlink = Connection::<Route>::new().map_err(InterfaceError::Open)?;
         let link = netlink.get_link_by_name(name).await.map_err(InterfaceError::List)?;
         let index = link
@@ -66,6 +69,7 @@ impl Interface {
         Ok(Self {
             netlink,
             index,
+            extra_address,
             routes: BTreeSet::new(),
         })
     }
@@ -101,14 +105,27 @@ impl Interface {
                     source,
                 })?;
         }
+        let extra = self.extra_address.map(IpAddr::V4);
         for address in present
             .iter()
-            .filter(|address| !addresses.contains(address) && !is_link_local(**address))
+            .filter(|address| !addresses.contains(address) && !is_link_local(**address) && Some(**address) != extra)
         {
             let length = IpNet::from(*address).prefix_len();
             let gone = self.netlink.del_address_by_index(self.index, *address, length).await;
             gone.map_err(|source| InterfaceError::Address {
                 address: *address,
+                source,
+            })?;
+        }
+        if let Some(address) = self
+            .extra_address
+            .filter(|address| !present.contains(&(*address).into()))
+        {
+            // The kernel takes no address of this scope as the source of packets that leave the machine.
+            let extra = Ipv4Address::with_index(self.index, address, 32).scope(Scope::Host);
+            let added = self.netlink.replace_address(extra).await;
+            added.map_err(|source| InterfaceError::Address {
+                address: address.into(),
                 source,
             })?;
         }

@@ -2,6 +2,7 @@
 
 pub mod control;
 pub mod dataplane;
+pub mod dns;
 pub mod interface;
 pub mod node;
 pub mod offloads;

@@ -7,21 +7,13 @@ mod publish;
 mod report;
 mod services;
 mod snapshot;
+mod start;
 mod status;
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use ipnet::IpNet;
-use isthmus_tailnet_core::key::NodeKey;
-use isthmus_tailnet_core::netcheck::Netcheck;
-use isthmus_tailnet_core::netmap::Netmap;
-use isthmus_tailnet_core::paths::Paths;
 use isthmus_tailnet_wire::keys as wire;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
-use ts_keys::ExportableKey;
 
 pub use config::{NodeConfig, TunConfig};
 pub use handle::NodeHandle;
@@ -33,20 +25,12 @@ pub use snapshot::{NodeMeter, NodeSnapshot, PeerSnapshot};
 pub use status::{LoginState, NodeError, NodeErrorKind, NodeStatus};
 
 use crate::cache::Cache;
-use crate::control::{Client, ClientConfig, Dialer, NodeFacts, Progress, Requester, Server, Session, authorities};
-use crate::dataplane::{DataPlane, DataPlaneConfig};
+use crate::control::{Client, ClientConfig, Dialer, Progress, Requester, Server};
 use crate::disco::DiscoBox;
-use crate::engine::{Applied, Ask, Awaited, Engine};
-use crate::interface::{Interface, LinkChanges, endpoints};
-use crate::offloads::{OffloadSwitch, Offloads};
-use crate::relay::{RelayIdentity, Relays};
+use crate::dns::NameServer;
+use crate::engine::Ask;
 use crate::state::Identity;
-use crate::tun::{self, Tun};
-use crate::udp::UdpLink;
-use crate::wireguard::PrivateKey;
-
-/// How long control may take to answer before a restarted node goes on with what it remembers.
-const CONTROL_LIMIT: Duration = Duration::from_secs(3);
+use start::{Inputs, recall, start_engine};
 
 /// Questions of the node's owner that wait.
 const MAX_ASKS: usize = 16;
@@ -63,6 +47,7 @@ pub struct Node {
     port: u16,
     client: JoinHandle<()>,
     engine: Option<JoinHandle<()>>,
+    name_server: Option<JoinHandle<()>>,
     stop: Option<oneshot::Sender<()>>,
 }
 
@@ -82,12 +67,7 @@ impl Node {
             config.state.store(changes).await?;
         }
         let (status_sender, status) = watch::channel(NodeStatus::default());
-        let (prefs, prefs_receiver) = watch::channel(NodePrefs {
-            hostname: config.hostname.clone(),
-            accept_routes: config.accept_routes,
-            advertise_routes: config.advertise_routes.iter().map(IpNet::trunc).collect(),
-            advertise_services: config.advertise_services.clone(),
-        });
+        let (prefs, prefs_receiver) = watch::channel(NodePrefs::from(&config));
         let (session_sender, session) = watch::channel(None);
         let key = identity.node.public.into();
         let dialer = Dialer::new(&config.extra_ca);
@@ -107,13 +87,12 @@ impl Node {
         let (engine, facts) = start_engine(&config, &identity, disco, inputs).await?;
         if netmap.is_some() {
             let login = LoginState::Running;
-            status_sender.send_modify(|status| {
-                *status = NodeStatus {
-                    login,
-                    netmap,
-                    ..NodeStatus::default()
-                };
-            });
+            let remembered = NodeStatus {
+                login,
+                netmap,
+                ..NodeStatus::default()
+            };
+            status_sender.send_replace(remembered);
         }
         let meter = NodeMeter {
             plane: engine.plane.meter(),
@@ -121,6 +100,10 @@ impl Node {
             status: status.clone(),
             facts: facts.clone(),
         };
+        let name_server = config.resolver.clone().map(|resolv_conf| {
+            let server = NameServer::new(status.clone(), facts.clone(), resolv_conf);
+            tokio::spawn(server.run())
+        });
         let client = Client {
             server,
             dialer,
@@ -150,6 +133,7 @@ impl Node {
             port,
             client: tokio::spawn(client.run()),
             engine: Some(engine),
+            name_server,
             stop: Some(stop),
         })
     }
@@ -193,6 +177,14 @@ impl Node {
         self.meter.clone()
     }
 
+    /// Ends what needs no time to end.
+    fn abort(&self) {
+        self.client.abort();
+        if let Some(name_server) = &self.name_server {
+            name_server.abort();
+        }
+    }
+
     /// The UDP port of WireGuard and disco.
     pub fn port(&self) -> u16 {
         self.port
@@ -200,7 +192,7 @@ impl Node {
 
     /// Stops the node: ends the control connection, removes its routes and its TUN device. Returns when all that is done.
     pub async fn shutdown(mut self) {
-        self.client.abort();
+        self.abort();
         self.stop.take();
         if let Some(engine) = self.engine.take() {
             // A panic of the task has been printed already.
@@ -211,103 +203,6 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.client.abort();
+        self.abort();
     }
-}
-
-/// What the run before left, when control is away and so cannot tell anything newer.
-async fn recall(
-    cache: Option<&Cache>,
-    dialer: &Dialer,
-    server: &Server,
-    identity: &Identity,
-) -> Option<(DiscoBox, Option<Arc<Netmap>>)> {
-    let own = NodeKey::from_bytes(*wire::NodeKey::from(identity.node.public).as_bytes());
-    let netmap = cache?.netmap(&own)?;
-    let disco = cache?.disco()?;
-    let answer = timeout(CONTROL_LIMIT, Session::open(dialer, server, &identity.machine)).await;
-    if matches!(answer, Ok(Ok(_))) {
-        return None;
-    }
-    tracing::warn!("the control server is away: going on with the last network map");
-    Some((disco, Some(Arc::new(netmap))))
-}
-
-/// What the engine listens to beside the network.
-struct Inputs {
-    status: watch::Receiver<NodeStatus>,
-    prefs: watch::Receiver<NodePrefs>,
-    asks: mpsc::Receiver<Ask>,
-}
-
-/// Makes the device, the socket and the data plane. The machine's endpoints are gathered here, before the node registers, so that its
-/// first message to control carries them.
-async fn start_engine(
-    config: &NodeConfig,
-    identity: &Identity,
-    disco: DiscoBox,
-    inputs: Inputs,
-) -> Result<(Engine, watch::Receiver<NodeFacts>), NodeError> {
-    let allowed_offloads = if config.tun.offloads {
-        Offloads::for_this_kernel()
-    } else {
-        Offloads::NONE
-    };
-    let offloads = OffloadSwitch::new(allowed_offloads);
-    let udp = UdpLink::bind(config.listen_port, offloads.clone())?;
-    let tun = tun::TunConfig {
-        name: config.tun.name.clone(),
-        mtu: config.tun.mtu,
-        addresses: Vec::new(),
-    };
-    let tun = Tun::create(&tun, offloads.clone())?;
-    let interface = Interface::open(&config.tun.name).await?;
-    let private_key = PrivateKey::from_bytes(*identity.node.export().as_bytes());
-    let own_key = private_key.public_key();
-    let plane_config = DataPlaneConfig {
-        private_key,
-        mtu: config.tun.mtu,
-    };
-    let (plane, hooks) = DataPlane::start(&plane_config, Arc::new(tun), udp)?;
-    let port = plane.local_port().map_err(NodeError::Port)?;
-    let links = LinkChanges::subscribe().await;
-    let machine = interface.machine_addresses().await?;
-    let facts = NodeFacts {
-        disco: disco.public_key(),
-        endpoints: endpoints(&machine, port),
-        observed: Vec::new(),
-        home: None,
-        machine: machine.clone(),
-    };
-    let (relays, from_relays) = Relays::new(RelayIdentity {
-        private: *identity.node.export().as_bytes(),
-        public: own_key,
-        authorities: Arc::new(authorities(&config.extra_ca)),
-    });
-    let (facts, facts_receiver) = watch::channel(facts);
-    let engine = Engine {
-        sender: plane.datagram_sender(),
-        plane,
-        hooks,
-        disco,
-        paths: Paths::new(own_key),
-        interface,
-        links,
-        port,
-        facts,
-        status: inputs.status,
-        prefs: inputs.prefs,
-        asks: inputs.asks,
-        awaited: Awaited::default(),
-        own: own_key,
-        install_routes: config.install_routes,
-        relays,
-        netcheck: Netcheck::default(),
-        from_relays,
-        offloads,
-        allowed_offloads,
-        is_new: !identity.was_logged_in(),
-        applied: Applied::on(machine),
-    };
-    Ok((engine, facts_receiver))
 }

@@ -24,7 +24,7 @@ pub(crate) struct Tailnet {
     /// Machines that nodes are behind.
     pub(crate) routers: Vec<Namespace>,
     files: TempDir,
-    _switch: Switch,
+    switch: Switch,
 }
 
 /// A running node and what it said of itself.
@@ -69,8 +69,13 @@ impl Tailnet {
             files,
             net,
             routers: Vec::new(),
-            _switch: switch,
+            switch,
         }
+    }
+
+    /// Puts another machine on the link of all.
+    pub(crate) fn plug(&self, machine: &Namespace, address: &str) {
+        self.net.plug(&self.switch, machine, "eth0", &[address]);
     }
 
     /// Starts the node of a machine and waits until it is logged in.

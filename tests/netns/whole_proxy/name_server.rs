@@ -15,7 +15,7 @@ const SERVER_FAILURE: u8 = 2;
 const NO_SUCH_NAME: u8 = 3;
 
 /// A running name server. Every answer is vouched for one second.
-pub(super) struct NameServer(Arc<Mutex<State>>);
+pub(crate) struct NameServer(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -26,7 +26,7 @@ struct State {
 
 impl NameServer {
     /// Serves on port 53 of an address of the namespace.
-    pub(super) fn start(namespace: &Namespace, address: &str) -> Self {
+    pub(crate) fn start(namespace: &Namespace, address: &str) -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let socket = namespace.enter(|| UdpSocket::bind((address, 53)).unwrap());
         let server = Arc::clone(&state);
@@ -41,7 +41,7 @@ impl NameServer {
     }
 
     /// From now on the name has these addresses.
-    pub(super) fn set(&self, name: &str, addresses: &[&str]) {
+    pub(crate) fn set(&self, name: &str, addresses: &[&str]) {
         let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
         self.0.lock().unwrap().names.insert(name.to_owned(), addresses);
     }

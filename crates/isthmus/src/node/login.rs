@@ -41,6 +41,12 @@ pub(crate) struct LoginArguments {
     /// Offer to host a Tailscale Service with a port (needs control's approval); may be repeated, for more ports as well
     #[arg(long = "advertise-service", value_name = "svc:NAME=tcp:PORT", requires = "login_server", value_parser = service)]
     advertise_services: Vec<(String, ServicePort)>,
+    /// File with the name servers for names that are not of the tailnet
+    #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf")]
+    resolv_conf: PathBuf,
+    /// Resolve no names at 100.100.100.100
+    #[arg(long, requires = "login_server")]
+    no_resolver: bool,
     /// File with certificates of further authorities to trust for the control server
     #[arg(long, value_name = "FILE", env = "SSL_CERT_FILE")]
     ca_file: Option<PathBuf>,
@@ -127,6 +133,7 @@ fn config(login_server: &str, arguments: &LoginArguments, tun: &TunConfig) -> an
         ports.push(*port);
     }
     config.install_routes = true;
+    config.resolver = (!arguments.no_resolver).then(|| arguments.resolv_conf.clone());
     config.extra_ca = arguments
         .ca_file
         .as_deref()

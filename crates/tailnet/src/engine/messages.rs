@@ -40,6 +40,9 @@ impl Engine {
             mut packet,
         } = relayed;
         if DatagramKind::of(&packet) != DatagramKind::Other {
+            // The peer has given up the direct path, or not found it yet.
+            let actions = self.paths.suspect(&from, Instant::now(), &mut random_id);
+            self.act(actions);
             if !self.plane.take_relayed(region, from, packet) {
                 tracing::trace!(region, "a relayed datagram is lost, too many wait");
             }

@@ -42,6 +42,9 @@ pub struct NodeConfig {
     /// Install routes to peers in the main routing table, as a laptop wants it. Off, the TUN device only gets its addresses, and whoever
     /// runs the node routes.
     pub install_routes: bool,
+    /// Resolve names of the tailnet for this machine, at [`RESOLVER_ADDRESS`](crate::dns::RESOLVER_ADDRESS); the machine is not told to
+    /// ask there. The file, of the form of `/etc/resolv.conf`, names the servers for all other names.
+    pub resolver: Option<PathBuf>,
     /// Certificates of authorities to trust for the control server beside the public ones.
     pub extra_ca: Vec<CertificateDer<'static>>,
 }
@@ -85,6 +88,7 @@ impl NodeConfig {
             advertise_routes: Vec::new(),
             advertise_services: BTreeMap::new(),
             install_routes: false,
+            resolver: None,
             extra_ca: Vec::new(),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use isthmus_tailnet_core::netmap::Netmap;
 
-use super::ServicePort;
+use super::{NodeConfig, ServicePort};
 
 /// What of a node can be changed while it runs. Control and peers learn of it at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +22,17 @@ pub struct NodePrefs {
     /// packets for them come in while control leads them here. Before a shutdown, take a Service out and give control and peers a
     /// moment: they lead new connections to another host then.
     pub advertise_services: BTreeMap<String, Vec<ServicePort>>,
+}
+
+impl From<&NodeConfig> for NodePrefs {
+    fn from(config: &NodeConfig) -> Self {
+        Self {
+            hostname: config.hostname.clone(),
+            accept_routes: config.accept_routes,
+            advertise_routes: config.advertise_routes.iter().map(IpNet::trunc).collect(),
+            advertise_services: config.advertise_services.clone(),
+        }
+    }
 }
 
 impl NodePrefs {

@@ -112,8 +112,8 @@ pub(super) fn whois(found: &Whois) -> String {
         line(&mut text, &format!("Tags:       {}", found.device.tags.join(" ")));
     }
     if let Some(login) = &found.device.user {
-        let name = found.user_name.iter().filter(|name| !name.is_empty());
-        let name: String = name.map(|name| format!(" ({name})")).collect();
+        let name = found.user_name.as_ref().filter(|name| !name.is_empty());
+        let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
         line(&mut text, &format!("User:       {login}{name}"));
     }
     text
