@@ -131,12 +131,34 @@ impl Writer {
             .services(service)
             .patch(&service.name_any(), &manager(), &Patch::Apply(body))
             .await;
+        let result = match result {
+            Ok(service) if !held && holds_finalizer(&service) => self.take_finalizer(&service).await,
+            other => other,
+        };
         match result {
             Ok(service) => Ok(service),
             // Nobody is left to hold.
             Err(cause) if !held && is_not_found(&cause) => Ok(without_finalizer(service)),
             Err(cause) => Err(Error::kubernetes(action(), cause)),
         }
+    }
+
+    /// Takes off a finalizer that an operator before us put on: server-side apply removes only what it applied itself.
+    async fn take_finalizer(&self, service: &Service) -> Result<Service, kube::Error> {
+        let rest = without_finalizer(service).metadata.finalizers;
+        let metadata = &service.metadata;
+        // With the version, so that a finalizer that somebody adds meanwhile is not lost.
+        let body = json!({"metadata": {
+            "uid": metadata.uid, "resourceVersion": metadata.resource_version, "finalizers": rest,
+        }});
+        let parameters = PatchParams {
+            field_manager: Some(SERVICE_PROXY.to_owned()),
+            ..PatchParams::default()
+        };
+        let services = self.services(service);
+        services
+            .patch(&service.name_any(), &parameters, &Patch::Merge(&body))
+            .await
     }
 
     /// Changes the spec or an annotation of a user's Service: the only write to a user's object that is no server-side
@@ -224,4 +246,9 @@ fn without_finalizer(service: &Service) -> Service {
         .get_or_insert_default()
         .retain(|name| name != finalizer::DEVICE);
     service
+}
+
+fn holds_finalizer(service: &Service) -> bool {
+    let mut finalizers = service.metadata.finalizers.iter().flatten();
+    finalizers.any(|name| name == finalizer::DEVICE)
 }
