@@ -11,6 +11,7 @@ use k8s_openapi::{
     api::core::v1::{ContainerState, ContainerStatus, Pod, ServiceStatus},
     apimachinery::pkg::apis::meta::v1::Condition,
 };
+use serde_json::Value;
 
 use super::{input::Input, intent::Wanted, plan::text};
 use crate::condition::Verdict;
@@ -115,7 +116,15 @@ fn container_trouble(container: &ContainerStatus) -> Option<String> {
 fn last_words(state: &ContainerState) -> Option<String> {
     let message = state.terminated.as_ref()?.message.as_deref()?;
     let line = message.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
-    Some(line.chars().take(LAST_WORDS).collect())
+    let words = logged_words(line).unwrap_or_else(|| line.to_owned());
+    Some(words.chars().take(LAST_WORDS).collect())
+}
+
+/// What a line of a proxy's log says to people; nothing when it is no such line.
+fn logged_words(line: &str) -> Option<String> {
+    let fields: Value = serde_json::from_str(line).ok()?;
+    let words = ["error", "message"].iter().find_map(|field| fields[field].as_str());
+    words.map(str::to_owned)
 }
 
 fn proxy_trouble(input: &Input, pod: &Pod, wanted: &Wanted) -> Option<String> {

@@ -40,6 +40,22 @@ fn waiting(reason: &str, message: Option<&str>) -> ContainerStatus {
     }
 }
 
+/// A container that said this before it ended.
+fn crashed(words: &str) -> ContainerStatus {
+    let ended = ContainerStateTerminated {
+        message: Some(words.to_owned()),
+        ..ContainerStateTerminated::default()
+    };
+    let last_state = ContainerState {
+        terminated: Some(ended),
+        ..ContainerState::default()
+    };
+    ContainerStatus {
+        last_state: Some(last_state),
+        ..waiting("CrashLoopBackOff", Some("back-off 10s"))
+    }
+}
+
 fn with_container(status: ContainerStatus) -> Input {
     let mut input = settled();
     let mut pod = pod(false);
@@ -124,16 +140,15 @@ fn container_that_cannot_start_says_why() {
         &with_container(waiting("ErrImageNeverPull", Some("image isthmus:x is not present"))),
         "isthmus:x",
     );
-    let mut crashed = waiting("CrashLoopBackOff", Some("back-off 10s"));
-    let ended = ContainerStateTerminated {
-        message: Some("starting\ncannot open /dev/net/tun: no such file\n".to_owned()),
-        ..ContainerStateTerminated::default()
-    };
-    crashed.last_state = Some(ContainerState {
-        terminated: Some(ended),
-        ..ContainerState::default()
-    });
+    let crashed = crashed("starting\ncannot open /dev/net/tun: no such file\n");
     pending(&with_container(crashed), "CrashLoopBackOff: cannot open /dev/net/tun");
+}
+
+#[test]
+fn error_of_a_log_line_is_shown_without_the_rest_of_the_line() {
+    let line = r#"{"timestamp":"2026-01-01T00:00:00Z","level":"ERROR","message":"ended by an error","error":"no TUN"}"#;
+    let (_, message) = says(&with_container(crashed(line)));
+    assert!(message.ends_with("CrashLoopBackOff: no TUN"), "{message}");
 }
 
 #[test]
