@@ -8,6 +8,7 @@ use isthmus_runtime::ErrorChain;
 use isthmus_tailnet_core::netmap::{MapChange, NetmapStore};
 use isthmus_tailnet_wire::control::{MapRequest, MapResponse, NetInfo};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::backoff::Backoff;
 use super::error::ControlError;
@@ -28,6 +29,9 @@ const REFUSED_WAIT: Duration = Duration::from_secs(30);
 
 /// What a node without an auth key says once its key is expired.
 const KEY_EXPIRED: &str = "the node key is expired; log in again with an auth key";
+
+/// How long a network map waits for the store of the login that it shows.
+const STORE_LIMIT: Duration = Duration::from_secs(1);
 
 /// How often at least the expiry of the node key is looked at: the clock may be set.
 const EXPIRY_LOOK: Duration = Duration::from_secs(30);
@@ -61,6 +65,8 @@ pub(crate) struct Progress {
     registered: bool,
     /// Login and display name of the registration.
     user: (String, String),
+    /// The store of an earlier change, which the next one must not overtake.
+    saving: Option<JoinHandle<()>>,
 }
 
 /// Why a session ended in order.
@@ -71,6 +77,14 @@ enum Ended {
     Expired,
     /// The node key expired and another is stored: only a new start can use it.
     KeyRenewed,
+}
+
+/// Waits for the end of a task, if there is one.
+async fn wait_for(task: Option<JoinHandle<()>>) {
+    if let Some(task) = task {
+        // A panic of the task has been printed already.
+        let _ = task.await;
+    }
 }
 
 impl Client {
@@ -186,6 +200,7 @@ impl Client {
             }
             Registration::KeyExpired => {
                 let changes = self.identity.renew_node_key();
+                wait_for(self.progress.saving.take()).await;
                 self.state.store(changes).await?;
                 Ok(Some(Ended::KeyRenewed))
             }
@@ -316,13 +331,22 @@ impl Client {
         Ok(())
     }
 
-    /// What cannot be stored now is stored with the next change: the keys are safe since before the first registration.
-    async fn save(&self, changes: StateChanges) {
+    /// Stores in the background, so that a store that is away holds up no network map. What cannot be stored now is stored
+    /// with the next change: the keys are safe since before the first registration.
+    async fn save(&mut self, changes: StateChanges) {
         if changes.is_empty() {
             return;
         }
-        if let Err(error) = self.state.store(changes).await {
-            tracing::warn!(error = %ErrorChain(&error), "cannot store the login");
+        let (state, before) = (Arc::clone(&self.state), self.progress.saving.take());
+        let mut saving = tokio::spawn(async move {
+            wait_for(before).await;
+            if let Err(error) = state.store(changes).await {
+                tracing::warn!(error = %ErrorChain(&error), "cannot store the login");
+            }
+        });
+        // Who sees the node running finds its login stored, where the store is well.
+        if tokio::time::timeout(STORE_LIMIT, &mut saving).await.is_err() {
+            self.progress.saving = Some(saving);
         }
     }
 
