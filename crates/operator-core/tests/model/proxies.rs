@@ -321,6 +321,7 @@ fn read(world: &World, proxy: &mut Proxy, document: Result<Option<ProxyConfig>, 
                 reserved: ReservedPorts {
                     wireguard: 41641,
                     health: 9002,
+                    debug: None,
                 },
             });
         }
