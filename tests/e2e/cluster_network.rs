@@ -4,6 +4,7 @@ use std::process::Command;
 
 use isthmus_cluster::{Cluster, ClusterSpec, target_folder};
 use isthmus_testkit::cluster::{TestNamespace, can_run_cluster, hostile, print_progress, shared};
+use isthmus_testkit::world::World;
 use isthmus_testkit::{wait, workload};
 
 /// A Pod with a web server on one node, and a Service of both families in front of it.
@@ -87,6 +88,8 @@ fn services_answer_by_name_by_both_families() {
 #[test]
 fn hostile_profile_has_another_domain_and_pods_without_forwarding() {
     let Some(hostile) = hostile() else { return };
+    // Tests with a world may take the API server away meanwhile.
+    let _world = World::around(hostile.cluster());
     hostile.cluster().load(&workload::write_image().unwrap()).unwrap();
     let namespace = hostile.namespace("hostile_profile");
     namespace.apply(&web_server("one", "n1"));

@@ -2,13 +2,11 @@
 
 use std::time::Instant;
 
-use isthmus_testkit::cluster::{SharedCluster, TestNamespace, shared};
-use isthmus_testkit::tailnet::{Member, Tailnet};
-use isthmus_testkit::world::World;
-use isthmus_testkit::{binary, wait, workload};
+use isthmus_testkit::cluster::shared;
+use isthmus_testkit::wait;
 use serde_json::{Value, json};
 
-use crate::operator::{Installed, WEB, condition, fetch};
+use crate::stage::{PAGE, Stage, WEB_POD, WEB_SERVICE};
 
 /// The laptop has `tag:k8s`, and may reach what has `tag:web`. The operator may give both, and not `tag:other`.
 const POLICY: &str = r#"{
@@ -21,57 +19,30 @@ fn class(spec: &str) -> String {
     format!("apiVersion: tailscale.com/v1alpha1\nkind: ProxyClass\nmetadata: {{name: measured}}\nspec: {spec}\n")
 }
 
-/// The last to go is the world, after everything that runs in it.
-struct Stage {
-    operator: Installed,
-    namespace: TestNamespace,
-    laptop: Member,
-    tailnet: Tailnet,
-    _world: World,
-    _folder: tempfile::TempDir,
+/// A stage with a client, on a tailnet with this policy.
+fn stage(test: &str, policy: Option<&str>) -> Option<Stage> {
+    let stage = Stage::with_policy(shared(), test, policy)?;
+    stage.run_client();
+    Some(stage)
 }
 
-/// A cluster with a client and the operator, and a laptop, on a tailnet with this policy.
-fn stage(test: &str, policy: Option<&str>) -> Option<Stage> {
-    let shared: &'static SharedCluster = shared()?;
-    shared.load_isthmus();
-    shared.cluster().load(&workload::write_image().unwrap()).unwrap();
-    let namespace = shared.namespace(test);
-    namespace.apply(&workload::client_pod());
-    let folder = tempfile::tempdir().unwrap();
-    let world = World::around(shared.cluster());
-    let (host, program) = (world.host("tailnet", 2), binary::isthmus());
-    let tailnet = match policy {
-        Some(policy) => Tailnet::start_with_policy(host, program, folder.path(), policy),
-        None => Tailnet::start(host, program, folder.path()),
-    };
-    let tailnet = tailnet.unwrap();
-    let laptop = tailnet.join(world.host("laptop", 3), "laptop").unwrap();
-    let operator = Installed::new(shared, &namespace, &tailnet);
-    namespace.wait_for("pod/client", "Ready");
-    Some(Stage {
-        operator,
-        namespace,
-        laptop,
-        tailnet,
-        _world: world,
-        _folder: folder,
-    })
+fn condition(stage: &Stage) -> Value {
+    stage.service("web")["status"]["conditions"][0].clone()
 }
 
 impl Stage {
     /// Exposes the page, through a proxy of this class if one is named.
     fn expose(&self, class: Option<&str>) {
-        let web = WEB.replace("IMAGE", workload::IMAGE);
+        self.run_pods(WEB_POD, &[]);
         self.namespace.apply(&match class {
             Some(class) => {
                 let annotations = format!("{{tailscale.com/expose: 'true', tailscale.com/proxy-class: {class}}}");
-                web.replace("{tailscale.com/expose: 'true'}", &annotations)
+                WEB_SERVICE.replace("{tailscale.com/expose: 'true'}", &annotations)
             }
-            None => web,
+            None => WEB_SERVICE.to_owned(),
         });
         wait::until("the condition to be true", || {
-            (condition(&self.namespace)["status"] == "True").then_some(())
+            (condition(self)["status"] == "True").then_some(())
         });
     }
 
@@ -80,12 +51,8 @@ impl Stage {
             .run(&["annotate", "--overwrite", "service", "web", annotation]);
     }
 
-    fn page(&self, address: &str) -> Option<String> {
-        fetch(&self.laptop.host, address)
-    }
-
     /// The device with this address, as the API shows it.
-    fn device(&self, address: &str) -> Value {
+    fn device_at(&self, address: &str) -> Value {
         let is_it = |device: &Value| {
             device["addresses"]
                 .as_array()
@@ -99,13 +66,7 @@ impl Stage {
     fn proxy(&self, kind: &str, path: &str) -> String {
         let selector = format!("tailscale.com/parent-resource-ns={}", self.namespace.name());
         let (path, get) = (format!("jsonpath={{.items[*]{path}}}"), ["-n", "isthmus", "get", kind]);
-        self.operator
-            .kubectl(&[&get[..], &["-l", &selector, "-o", &path]].concat())
-    }
-
-    /// What a Pod gets from a URL, if anything.
-    fn ask(&self, url: &str) -> Option<String> {
-        self.namespace.exec("client", &["curl", "-sSf", "-m", "3", url]).ok()
+        self.kubectl(&[&get[..], &["-l", &selector, "-o", &path]].concat())
     }
 }
 
@@ -121,12 +82,13 @@ fn received(page: &str) -> Option<f64> {
 #[test]
 fn metrics_of_a_class_are_fetched_through_its_service_and_debug_pages_from_the_pod() {
     let Some(stage) = stage("metrics", None) else { return };
+    let _operator = stage.install_operator();
     let debug = "statefulSet: {pod: {tailscaleContainer: {debug: {enable: true}}}}";
     stage.namespace.apply(&class(&format!("{{{debug}}}")));
     stage.expose(Some("measured"));
-    let address = stage.tailnet.address_of(&format!("{}-web", stage.namespace.name()));
+    let address = stage.tailnet.address_of(&stage.device("web"));
     let address = address.unwrap().expect("a ready proxy has a device");
-    let page = || wait::until("the page", || stage.page(&address));
+    let page = || wait::until("the page", || stage.fetch(&address));
     page();
     let name = stage.proxy("statefulsets", ".metadata.name");
     let url = format!("http://{name}-metrics.isthmus:9002/metrics");
@@ -140,7 +102,7 @@ fn metrics_of_a_class_are_fetched_through_its_service_and_debug_pages_from_the_p
     let metrics = || wait::until("the metrics", || stage.ask(&url));
     let before = received(&metrics()).expect("direct traffic is counted");
     for _ in 0..5 {
-        assert_eq!(page(), "from the cluster\n");
+        assert_eq!(page(), PAGE);
     }
     let text = metrics();
     let after = received(&text).unwrap();
@@ -166,39 +128,40 @@ fn tags_and_host_name_follow_their_annotations_and_a_foreign_tag_changes_nothing
     let Some(stage) = stage("tags", Some(POLICY)) else {
         return;
     };
+    let _operator = stage.install_operator();
     stage.expose(None);
-    let address = stage.tailnet.address_of(&format!("{}-web", stage.namespace.name()));
+    let address = stage.tailnet.address_of(&stage.device("web"));
     let address = address.unwrap().expect("a ready proxy has a device");
     let pod = stage.proxy("pods", ".metadata.uid");
-    assert_eq!(stage.device(&address)["tags"], json!(["tag:k8s"]));
-    assert_eq!(stage.page(&address), None, "the policy forbids it");
+    assert_eq!(stage.device_at(&address)["tags"], json!(["tag:k8s"]));
+    assert_eq!(stage.fetch(&address), None, "the policy forbids it");
 
     stage.annotate("tailscale.com/tags=tag:web");
-    wait::until("the page", || stage.page(&address));
-    assert_eq!(stage.device(&address)["tags"], json!(["tag:web"]));
+    wait::until("the page", || stage.fetch(&address));
+    assert_eq!(stage.device_at(&address)["tags"], json!(["tag:web"]));
 
     let start = Instant::now();
     stage.annotate("tailscale.com/hostname=shop");
     wait::until("the device's name", || {
-        let device = stage.device(&address);
+        let device = stage.device_at(&address);
         device["name"].as_str()?.starts_with("shop.").then_some(())
     });
     eprintln!("the name followed within {:?}", start.elapsed());
     wait::until("the condition to say the name", || {
-        let condition = condition(&stage.namespace);
+        let condition = condition(&stage);
         condition["message"].as_str()?.contains("shop.").then_some(())
     });
 
     stage.annotate("tailscale.com/tags=tag:other");
     wait::until("the condition to name the annotation", || {
-        let condition = condition(&stage.namespace);
+        let condition = condition(&stage);
         let message = condition["message"].as_str()?;
         let wanted =
             "annotation tailscale.com/tags: the tailnet refuses tag:other; name tags that the policy's tagOwners";
         (condition["status"] == "False" && message.starts_with(wanted)).then_some(())
     });
-    assert!(stage.page(&address).is_some(), "what worked stays");
-    let device = stage.device(&address);
+    assert!(stage.fetch(&address).is_some(), "what worked stays");
+    let device = stage.device_at(&address);
     assert_eq!(
         (&device["tags"], &device["hostname"]),
         (&json!(["tag:web"]), &json!("shop"))
@@ -206,8 +169,8 @@ fn tags_and_host_name_follow_their_annotations_and_a_foreign_tag_changes_nothing
 
     stage.annotate("tailscale.com/tags=tag:web,tag:k8s");
     wait::until("the condition to be true", || {
-        (condition(&stage.namespace)["status"] == "True").then_some(())
+        (condition(&stage)["status"] == "True").then_some(())
     });
-    assert_eq!(stage.device(&address)["tags"].as_array().map(Vec::len), Some(2));
+    assert_eq!(stage.device_at(&address)["tags"].as_array().map(Vec::len), Some(2));
     assert_eq!(stage.proxy("pods", ".metadata.uid"), pod, "the proxy was started anew");
 }

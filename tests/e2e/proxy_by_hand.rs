@@ -3,15 +3,14 @@
 mod ipv6;
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 
-use isthmus_cluster::{target_folder, workspace_folder};
-use isthmus_testkit::cluster::{SharedCluster, TestNamespace, hostile, shared};
-use isthmus_testkit::netns::Process;
-use isthmus_testkit::tailnet::{Member, Tailnet};
-use isthmus_testkit::world::{Host, World};
-use isthmus_testkit::{require, wait, workload};
+use isthmus_cluster::workspace_folder;
+use isthmus_testkit::cluster::{SharedCluster, hostile, shared};
+use isthmus_testkit::wait;
+use isthmus_testkit::world::Host;
+
+use crate::stage::Stage;
 
 /// A web server that says who asked, and its Services.
 const WORKLOAD: &str = "apiVersion: v1
@@ -47,43 +46,12 @@ spec:
   ports: [{port: 80, targetPort: 8080}]
 ";
 
-struct Stage {
-    namespace: TestNamespace,
-    tailnet: Tailnet,
-    laptop: Member,
-    world: World,
-    folder: tempfile::TempDir,
-}
-
-fn program() -> PathBuf {
-    target_folder().join("debug/isthmus")
-}
-
-/// What both tests stand on; nothing, said aloud, when this machine lacks something.
-fn stage(test: &str, cluster: fn() -> Option<&'static SharedCluster>) -> Option<Stage> {
-    if !program().exists() {
-        require::missing("`cargo xtask image --debug` did not build the program and its image");
-        return None;
-    }
-    let shared = cluster()?;
-    shared.load_isthmus();
-    shared.cluster().load(&workload::write_image().unwrap()).unwrap();
-    let namespace = shared.namespace(test);
-    namespace.apply(&WORKLOAD.replace("IMAGE", workload::IMAGE));
-    namespace.apply(&workload::client_pod());
-    let folder = tempfile::tempdir().unwrap();
-    let world = World::around(shared.cluster());
-    let tailnet = Tailnet::start(world.host("tailnet", 2), &program(), folder.path()).unwrap();
-    let laptop = tailnet.join(world.host("laptop", 3), "laptop").unwrap();
-    namespace.wait_for("pod/web", "Ready");
-    namespace.wait_for("pod/client", "Ready");
-    Some(Stage {
-        namespace,
-        tailnet,
-        laptop,
-        world,
-        folder,
-    })
+/// A stage with the workload and a client.
+fn stage(test: &str, cluster: Option<&'static SharedCluster>) -> Option<Stage> {
+    let stage = Stage::on(cluster, test)?;
+    stage.run_pods(WORKLOAD, &["web"]);
+    stage.run_client();
+    Some(stage)
 }
 
 impl Stage {
@@ -96,11 +64,6 @@ impl Stage {
             .replace("http://192.0.2.10:8080", &self.tailnet.login_server())
             .replace(placeholder, target);
         self.namespace.apply(&filled);
-    }
-
-    fn get(&self, object: &str, path: &str) -> String {
-        self.namespace
-            .run(&["get", object, "-o", &format!("jsonpath={{{path}}}")])
     }
 
     /// Pods of this cluster start with `ip_forward` 0, also the proxy's.
@@ -128,38 +91,23 @@ fn curl(host: &Host, url: &str) -> Output {
         .run(&format!("curl -sSf --connect-timeout 2 -m 10 {url}"))
 }
 
-/// A web server on a host that says who asked.
-fn serve_who_asked(host: &Host, folder: &std::path::Path) -> Process {
-    serve_who_asked_at(host, folder, "0.0.0.0:80")
-}
-
-fn serve_who_asked_at(host: &Host, folder: &std::path::Path, listen: &str) -> Process {
-    let script = folder.join("cgi-bin/who");
-    fs::create_dir_all(folder.join("cgi-bin")).unwrap();
-    fs::write(&script, "#!/bin/sh\necho\necho device saw $REMOTE_ADDR\n").unwrap();
-    Command::new("chmod").arg("755").arg(&script).status().unwrap();
-    let mut server = Command::new("busybox");
-    server.args(["httpd", "-f", "-p", listen, "-h"]).arg(folder);
-    host.namespace.spawn(server)
-}
-
 #[test]
 fn laptop_reaches_a_service_through_a_pod_written_by_hand() {
-    if let Some(stage) = stage("ingress_by_hand", shared) {
+    if let Some(stage) = stage("ingress_by_hand", shared()) {
         show_ingress(&stage);
     }
 }
 
 #[test]
 fn pod_reaches_a_device_through_a_pod_written_by_hand() {
-    if let Some(stage) = stage("egress_by_hand", shared) {
+    if let Some(stage) = stage("egress_by_hand", shared()) {
         show_egress(&stage);
     }
 }
 
 #[test]
 fn laptop_reaches_a_service_where_pods_start_without_forwarding() {
-    if let Some(stage) = stage("ingress_without_forwarding", hostile) {
+    if let Some(stage) = stage("ingress_without_forwarding", hostile()) {
         stage.assert_forwarding_is_off();
         show_ingress(&stage);
     }
@@ -167,7 +115,7 @@ fn laptop_reaches_a_service_where_pods_start_without_forwarding() {
 
 #[test]
 fn pod_reaches_a_device_where_pods_start_without_forwarding() {
-    if let Some(stage) = stage("egress_without_forwarding", hostile) {
+    if let Some(stage) = stage("egress_without_forwarding", hostile()) {
         stage.assert_forwarding_is_off();
         show_egress(&stage);
     }
@@ -213,7 +161,7 @@ fn show_ingress(stage: &Stage) {
 
 fn show_egress(stage: &Stage) {
     let device = stage.tailnet.join(stage.world.host("device", 4), "device").unwrap();
-    let _server = serve_who_asked(&device.host, &stage.folder.path().join("www"));
+    let _server = stage.serve_who_asked(&device.host, "0.0.0.0:80");
     let url = format!("http://{}/cgi-bin/who", device.address);
     let before = stage.namespace.exec("client", &["curl", "-sSf", "-m", "3", &url]);
     assert!(before.is_err(), "a Pod has no way to the tailnet: {before:?}");

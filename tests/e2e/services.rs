@@ -1,21 +1,15 @@
 //! What Services ask for, from `kubectl apply` to the bytes that flow: load balancers, aliases, devices by name.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use isthmus_testkit::cluster::{SharedCluster, TestNamespace, shared};
-use isthmus_testkit::netns::Process;
-use isthmus_testkit::tailnet::{Member, Tailnet};
-use isthmus_testkit::world::{Host, World};
-use isthmus_testkit::{binary, wait, workload};
+use isthmus_testkit::cluster::{SharedCluster, hostile, shared};
+use isthmus_testkit::wait;
+use isthmus_testkit::world::Host;
 use serde_json::Value;
 
-use crate::operator::{Installed, fetch};
+use crate::stage::{PATIENCE, Stage};
 
 mod ipv6;
-
-/// How long a proxy may take from the Service to its first byte, image and login included.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A Pod that measures throughput.
 const SERVER: &str = "apiVersion: v1
@@ -86,71 +80,12 @@ spec:
   ports: [{port: 80}]
 ";
 
-/// The last to go is the world, after everything that runs in it.
-struct Stage {
-    operator: Installed,
-    namespace: TestNamespace,
-    laptop: Member,
-    tailnet: Tailnet,
-    world: World,
-    folder: tempfile::TempDir,
-}
-
-fn stage(test: &str) -> Option<Stage> {
-    let shared: &'static SharedCluster = shared()?;
-    shared.load_isthmus();
-    shared.cluster().load(&workload::write_image().unwrap()).unwrap();
-    let namespace = shared.namespace(test);
-    namespace.apply(&SERVER.replace("IMAGE", workload::IMAGE));
-    namespace.apply(&workload::client_pod());
-    let folder = tempfile::tempdir().unwrap();
-    let world = World::around(shared.cluster());
-    let tailnet = Tailnet::start(world.host("tailnet", 2), binary::isthmus(), folder.path()).unwrap();
-    let laptop = tailnet.join(world.host("laptop", 3), "laptop").unwrap();
-    let operator = Installed::new(shared, &namespace, &tailnet);
-    namespace.wait_for("pod/iperf", "Ready");
-    namespace.wait_for("pod/client", "Ready");
-    Some(Stage {
-        operator,
-        namespace,
-        laptop,
-        tailnet,
-        world,
-        folder,
-    })
-}
-
-impl Stage {
-    fn service(&self) -> Value {
-        serde_json::from_str(&self.namespace.run(&["get", "service", "web", "-o", "json"])).unwrap()
-    }
-
-    /// Waits for the condition to have this reason and to say `words`.
-    fn wait_for(&self, reason: &str, words: &str) -> Value {
-        wait::until_within(&format!("{reason} with {words:?}"), PATIENCE, || {
-            let service = self.service();
-            let condition = &service["status"]["conditions"][0];
-            let says = condition["message"]
-                .as_str()
-                .is_some_and(|message| message.contains(words));
-            (condition["reason"] == reason && says).then_some(service)
-        })
-    }
-
-    /// What a Pod gets from a URL, if anything.
-    fn ask(&self, url: &str) -> Option<String> {
-        self.namespace.exec("client", &["curl", "-sSf", "-m", "3", url]).ok()
-    }
-
-    /// A web server on a host of its own, whose page names it.
-    fn server(&self, host: &Host, text: &str) -> Process {
-        let pages = self.folder.path().join(host.address.as_str());
-        std::fs::create_dir_all(&pages).unwrap();
-        std::fs::write(pages.join("index.html"), text).unwrap();
-        let mut server = Command::new("busybox");
-        server.args(["httpd", "-f", "-p", "80", "-h"]).arg(pages);
-        host.namespace.spawn(server)
-    }
+/// A stage with the measuring server and a client.
+fn stage(cluster: Option<&'static SharedCluster>, test: &str) -> Option<Stage> {
+    let stage = Stage::on(cluster, test)?;
+    stage.run_client();
+    stage.run_pods(SERVER, &["iperf"]);
+    Some(stage)
 }
 
 /// Datagrams that arrived of a short measurement by UDP, or nothing when there was no answer.
@@ -180,18 +115,21 @@ fn datagrams(host: &Host, address: &str) -> Option<u64> {
 
 #[test]
 fn load_balancer_carries_tcp_and_udp_and_says_where_it_is() {
-    let Some(stage) = stage("load_balancer") else { return };
+    let Some(stage) = stage(shared(), "load_balancer") else {
+        return;
+    };
+    let operator = stage.install_operator();
     let laptop = &stage.laptop.host;
     stage.namespace.apply(BALANCER);
-    let cluster_ip = stage.service()["spec"]["clusterIP"].as_str().unwrap().to_owned();
+    let cluster_ip = stage.service("web")["spec"]["clusterIP"].as_str().unwrap().to_owned();
     assert_eq!(
         datagrams(laptop, &cluster_ip),
         None,
         "the laptop has a way in without the tailnet"
     );
-    let service = stage.wait_for("ProxyCreated", "is on the tailnet as");
+    let service = stage.wait_for("web", "ProxyCreated", "is on the tailnet as");
     let entries = &service["status"]["loadBalancer"]["ingress"];
-    let device = format!("{}-web", stage.namespace.name());
+    let device = stage.device("web");
     let address = stage.tailnet.address_of(&device).unwrap().expect("the device exists");
     assert!(
         entries[0]["hostname"]
@@ -220,78 +158,68 @@ fn load_balancer_carries_tcp_and_udp_and_says_where_it_is() {
     wait::until_within("the device to be gone", PATIENCE, || {
         stage.tailnet.address_of(&device).unwrap().is_none().then_some(())
     });
-    let log = stage.operator.log();
+    let log = operator.log();
     wait::until(&format!("the Service to be nobody's: {log}"), || {
-        stage.service()["metadata"]["finalizers"].is_null().then_some(())
+        stage.service("web")["metadata"]["finalizers"].is_null().then_some(())
     });
     assert_eq!(datagrams(laptop, &address), None);
 }
 
 #[test]
 fn database_outside_the_cluster_is_reached_by_an_alias() {
-    let Some(stage) = stage("database") else { return };
+    let Some(stage) = stage(shared(), "database") else {
+        return;
+    };
+    let _operator = stage.install_operator();
     let database = stage.world.host("database", 4);
-    let _server = stage.server(&database, "rows of the database\n");
+    let _server = stage.serve(&database, "rows of the database\n");
     // The laptop is cut off from the database, which only the cluster reaches.
     stage
         .laptop
         .host
         .namespace
         .ip(&format!("route add blackhole {}/32", database.address));
-    assert_eq!(fetch(&stage.laptop.host, &database.address), None);
+    assert_eq!(stage.fetch(&database.address), None);
     let manifest = DATABASE.replace("ADDRESS", &database.address);
     stage
         .namespace
         .apply(&manifest.replace("NAMESPACE", stage.namespace.name()));
-    stage.wait_for("ProxyCreated", "is on the tailnet as");
-    let device = format!("{}-web", stage.namespace.name());
-    let address = stage.tailnet.address_of(&device).unwrap().expect("the device exists");
-    assert_eq!(
-        fetch(&stage.laptop.host, &address).as_deref(),
-        Some("rows of the database\n")
-    );
+    let address = stage.wait_until_ready("web");
+    assert_eq!(stage.fetch(&address).as_deref(), Some("rows of the database\n"));
 
     let invalid = r#"{"spec":{"externalName":"localhost"}}"#;
     stage
         .namespace
         .run(&["patch", "service", "web", "--type=merge", "-p", invalid]);
-    stage.wait_for("ProxyInvalid", "spec.externalName: `localhost`");
-    let still = fetch(&stage.laptop.host, &address);
+    stage.wait_for("web", "ProxyInvalid", "spec.externalName: `localhost`");
+    let still = stage.fetch(&address);
     assert_eq!(still.as_deref(), Some("rows of the database\n"), "what worked stays");
 }
 
 #[test]
-fn device_is_reached_by_its_name_as_soon_as_it_is_there() {
-    let Some(stage) = stage("by_name") else { return };
+fn device_is_reached_by_its_name_as_soon_as_it_is_there_also_in_a_cluster_with_another_domain() {
+    let Some(stage) = stage(hostile(), "by_name") else {
+        return;
+    };
+    let operator = stage.install_operator();
     let devices = stage.tailnet.devices().unwrap();
     let (_, domain) = devices[0]["name"].as_str().unwrap().split_once('.').unwrap();
     stage.namespace.apply(&DEVICE.replace("DOMAIN", domain));
-    stage.wait_for("ProxyPending", &format!("database.{domain}"));
-    let proxy = || {
-        let selector = format!("tailscale.com/parent-resource-ns={}", stage.namespace.name());
-        stage.namespace.run(&[
-            "get",
-            "pods",
-            "-n",
-            "isthmus",
-            "-l",
-            &selector,
-            "-o",
-            "jsonpath={.items[*].metadata.uid}",
-        ])
-    };
+    stage.wait_for("web", "ProxyPending", &format!("database.{domain}"));
+    let alias = stage.get("service/web", ".spec.externalName");
+    assert!(alias.ends_with(".isthmus.svc.corp.internal"), "{alias}");
+    let proxy = || operator.pod("web")["metadata"]["uid"].clone();
     let (before, url) = (proxy(), format!("http://web.{}/", stage.namespace.name()));
-    let ask = |url: &str| stage.ask(url);
-    assert_eq!(ask(&url), None, "nobody is there yet");
+    assert_eq!(stage.ask(&url), None, "nobody is there yet");
 
     let member = stage.tailnet.join(stage.world.host("database", 4), "database").unwrap();
-    let _server = stage.server(&member.host, "rows of the device\n");
-    stage.wait_for("ProxyCreated", "is on the tailnet as");
+    let _server = stage.serve(&member.host, "rows of the device\n");
+    stage.wait_for("web", "ProxyCreated", "is on the tailnet as");
     wait::until("the rows", || {
-        (ask(&url).as_deref() == Some("rows of the device\n")).then_some(())
+        (stage.ask(&url).as_deref() == Some("rows of the device\n")).then_some(())
     });
     assert_eq!(
-        ask(&format!("http://{}/", member.address)),
+        stage.ask(&format!("http://{}/", member.address)),
         None,
         "Pods have a way around the proxy"
     );

@@ -1,5 +1,6 @@
 //! The cluster as a whole: up, down, and what can be done to it while it runs.
 
+mod outage;
 mod start;
 
 use std::fs;

@@ -8,19 +8,20 @@ mod namespace;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 
 use isthmus_cluster::{Cluster, ClusterSpec, default_state_folder, target_folder};
 use nix::unistd::Uid;
 
 pub use namespace::TestNamespace;
 
-use crate::require;
+use crate::{require, workload};
 
 /// The cluster that the tests of this process share.
 #[derive(Debug)]
 pub struct SharedCluster {
     cluster: Cluster,
+    images: Once,
     /// Held until this process ends.
     _lock: File,
 }
@@ -96,6 +97,18 @@ impl SharedCluster {
         loaded.unwrap_or_else(|error| panic!("{error:#}; `cargo xtask image` writes the image"));
     }
 
+    /// Loads the images of isthmus and of the workload, the first time that it is called.
+    ///
+    /// # Panics
+    /// When they cannot be written or loaded.
+    pub fn load_images(&self) {
+        self.images.call_once(|| {
+            self.load_isthmus();
+            let workload = workload::write_image().and_then(|image| self.cluster.load(&image));
+            workload.unwrap_or_else(|error| panic!("{error:#}"));
+        });
+    }
+
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.cluster.kubeconfig()
@@ -111,6 +124,10 @@ impl SharedCluster {
         let spec = ClusterSpec::in_free_slot(state).map(profile);
         let cluster = spec.and_then(|spec| Cluster::up(&spec, &print_progress));
         let cluster = cluster.unwrap_or_else(|error| panic!("the cluster does not come up: {error:#}"));
-        Self { cluster, _lock: lock }
+        Self {
+            cluster,
+            images: Once::new(),
+            _lock: lock,
+        }
     }
 }

@@ -1,21 +1,22 @@
 //! A tailnet of our own programs outside a cluster: `isthmus tailbox` on one host, `isthmus node` on others.
 
+mod api;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::netns::Process;
 use crate::world::Host;
 
 /// Port of the control server and its API.
 const PORT: u16 = 8080;
-/// The tag of devices that join with a key from [`Tailnet::auth_key`].
-const TAG: &str = "tag:k8s";
 /// How long a program may take to be there.
 const PATIENCE: Duration = Duration::from_secs(45);
 
@@ -25,9 +26,12 @@ pub struct Tailnet {
     host: Host,
     program: PathBuf,
     folder: PathBuf,
+    /// Further arguments of the control server.
+    options: Vec<PathBuf>,
     client_id: String,
     client_secret: String,
-    _process: Process,
+    /// The control server, while it runs.
+    process: Mutex<Option<Process>>,
 }
 
 /// A device of the tailnet on a host of its own.
@@ -48,7 +52,7 @@ impl Tailnet {
     /// # Errors
     /// When it does not answer; the error shows the end of its log.
     pub fn start(host: Host, program: &Path, folder: &Path) -> Result<Self> {
-        Self::start_with(host, program, folder, &[])
+        Self::start_with(host, program, folder, Vec::new())
     }
 
     /// The same with a policy, as HuJSON.
@@ -58,35 +62,61 @@ impl Tailnet {
     pub fn start_with_policy(host: Host, program: &Path, folder: &Path, policy: &str) -> Result<Self> {
         let file = folder.join("policy.hujson");
         fs::write(&file, policy).with_context(|| format!("write {}", file.display()))?;
-        Self::start_with(host, program, folder, &[Path::new("--policy"), &file])
+        Self::start_with(host, program, folder, vec![PathBuf::from("--policy"), file])
     }
 
-    fn start_with(host: Host, program: &Path, folder: &Path, options: &[&Path]) -> Result<Self> {
+    fn start_with(host: Host, program: &Path, folder: &Path, options: Vec<PathBuf>) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-        let (credentials, log) = (folder.join("credentials.json"), folder.join("tailbox.log"));
-        let mut command = Command::new(program);
-        command
-            .args(["tailbox", "--listen", &format!("{}:{PORT}", host.address)])
-            .arg("--credentials-out")
-            .arg(&credentials)
-            .args(options);
-        let process = spawn(&host, command, &log)?;
         let mut tailnet = Self {
             host,
             program: program.to_owned(),
             folder: folder.to_owned(),
+            options,
             client_id: String::new(),
             client_secret: String::new(),
-            _process: process,
+            process: Mutex::default(),
         };
-        tailnet.wait_until("the control server", &log, |tailnet| {
-            tailnet.get("/key").is_ok() && credentials.exists()
-        })?;
+        tailnet.start_again()?;
+        let credentials = tailnet.credentials_file();
         let credentials: Value = serde_json::from_slice(&fs::read(&credentials).context("read the credentials")?)
             .context("understand the credentials")?;
         tailnet.client_id = text(&credentials, "client_id")?;
         tailnet.client_secret = text(&credentials, "client_secret")?;
         Ok(tailnet)
+    }
+
+    /// Ends the control server as a crash would. Its state stays.
+    pub fn stop(&self) {
+        self.process().take();
+    }
+
+    /// Starts the control server with the state that it had, and waits until it answers. One that runs is replaced.
+    ///
+    /// # Errors
+    /// When it does not answer; the error shows the end of its log.
+    pub fn start_again(&self) -> Result<()> {
+        self.stop();
+        let (credentials, log) = (self.credentials_file(), self.folder.join("tailbox.log"));
+        let mut command = Command::new(&self.program);
+        command
+            .args(["tailbox", "--listen", &format!("{}:{PORT}", self.host.address)])
+            .arg("--credentials-out")
+            .arg(&credentials)
+            .arg("--state")
+            .arg(self.folder.join("tailbox.json"))
+            .args(&self.options);
+        *self.process() = Some(spawn(&self.host, command, &log)?);
+        self.wait_until("the control server", &log, |tailnet| {
+            tailnet.get("/key").is_ok() && credentials.exists()
+        })
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn credentials_file(&self) -> PathBuf {
+        self.folder.join("credentials.json")
     }
 
     /// The URL of the control server and its API.
@@ -102,67 +132,6 @@ impl Tailnet {
     /// Its secret.
     pub fn client_secret(&self) -> &str {
         &self.client_secret
-    }
-
-    /// A new auth key for devices.
-    ///
-    /// # Errors
-    /// When the API refuses.
-    pub fn auth_key(&self) -> Result<String> {
-        let devices = json!({"create": {"reusable": true, "ephemeral": false, "preauthorized": true, "tags": [TAG]}});
-        let body = json!({"capabilities": {"devices": devices}, "expirySeconds": 3600}).to_string();
-        let answer = self.call("/api/v2/tailnet/-/keys", Some(&body))?;
-        text(&answer, "key")
-    }
-
-    /// The devices of the tailnet, as the API lists them.
-    ///
-    /// # Errors
-    /// When the API refuses.
-    pub fn devices(&self) -> Result<Vec<Value>> {
-        let answer = self.call("/api/v2/tailnet/-/devices", None)?;
-        Ok(answer["devices"].as_array().cloned().unwrap_or_default())
-    }
-
-    /// The IPv4 address of the device with this host name; nothing while there is none.
-    ///
-    /// # Errors
-    /// When the API refuses.
-    pub fn address_of(&self, hostname: &str) -> Result<Option<String>> {
-        self.find_address(hostname, |address| !address.contains(':'))
-    }
-
-    /// The IPv6 address of the device with this host name; nothing while there is none.
-    ///
-    /// # Errors
-    /// When the API refuses.
-    pub fn ipv6_address_of(&self, hostname: &str) -> Result<Option<String>> {
-        self.find_address(hostname, |address| address.contains(':'))
-    }
-
-    /// The full name of the device with this host name; nothing while there is none.
-    ///
-    /// # Errors
-    /// When the API refuses.
-    pub fn name_of(&self, hostname: &str) -> Result<Option<String>> {
-        let device = self.device(hostname)?;
-        Ok(device.and_then(|device| device["name"].as_str().map(str::to_owned)))
-    }
-
-    fn device(&self, hostname: &str) -> Result<Option<Value>> {
-        let devices = self.devices()?;
-        Ok(devices.into_iter().find(|device| device["hostname"] == hostname))
-    }
-
-    fn find_address(&self, hostname: &str, fits: impl Fn(&str) -> bool) -> Result<Option<String>> {
-        let device = self.device(hostname)?;
-        let addresses = device.as_ref().and_then(|device| device["addresses"].as_array());
-        let found = addresses
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .find(|address| fits(address));
-        Ok(found.map(str::to_owned))
     }
 
     /// Joins a host to the tailnet with `isthmus node` under this name, and waits until it has an address.
@@ -203,40 +172,6 @@ impl Tailnet {
         })
     }
 
-    /// Sends a request to the API with a token of the OAuth client: a POST when there is a body, else a GET.
-    fn call(&self, path: &str, body: Option<&str>) -> Result<Value> {
-        let form = [
-            ("client_id", self.client_id.as_str()),
-            ("client_secret", &self.client_secret),
-            ("grant_type", "client_credentials"),
-        ];
-        let (base, authorization) = (self.login_server(), "authorization");
-        let request = || -> Result<Value> {
-            let mut answer = ureq::post(format!("{base}/api/v2/oauth/token"))
-                .send_form(form)
-                .context("ask for a token")?;
-            let token = text(
-                &answer.body_mut().read_json::<Value>().context("understand the token")?,
-                "access_token",
-            )?;
-            let bearer = format!("Bearer {token}");
-            let url = format!("{base}{path}");
-            let sent = match body {
-                Some(body) => ureq::post(&url)
-                    .header(authorization, &bearer)
-                    .content_type("application/json")
-                    .send(body),
-                None => ureq::get(&url).header(authorization, &bearer).call(),
-            };
-            let mut answer = sent.with_context(|| format!("ask the API for {path}"))?;
-            answer
-                .body_mut()
-                .read_json()
-                .with_context(|| format!("understand the API's answer to {path}"))
-        };
-        self.host.namespace.enter(request)
-    }
-
     fn get(&self, path: &str) -> Result<()> {
         let url = format!("{}{path}", self.login_server());
         self.host
@@ -269,7 +204,11 @@ impl Member {
 }
 
 fn spawn(host: &Host, mut command: Command, log: &Path) -> Result<Process> {
-    let file = File::create(log).with_context(|| format!("open the log {}", log.display()))?;
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .with_context(|| format!("open the log {}", log.display()))?;
     let errors = file.try_clone().context("share the log between output and errors")?;
     command.stdin(Stdio::null()).stdout(file).stderr(errors);
     Ok(host.namespace.spawn(command))

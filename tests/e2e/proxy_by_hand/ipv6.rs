@@ -3,7 +3,7 @@
 use isthmus_testkit::cluster::shared;
 use isthmus_testkit::wait;
 
-use super::{Stage, curl, serve_who_asked_at, stage};
+use super::{Stage, curl, stage};
 
 /// Pods of a stock cluster start without IPv6 forwarding, also the proxy's.
 fn assert_ipv6_is_not_forwarded(stage: &Stage) {
@@ -22,7 +22,7 @@ fn assert_relayed(stage: &Stage, pod: &str) {
 
 #[test]
 fn laptop_reaches_an_ipv6_service_where_pods_do_not_forward_ipv6() {
-    let Some(stage) = stage("ingress_ipv6", shared) else {
+    let Some(stage) = stage("ingress_ipv6", shared()) else {
         return;
     };
     assert_ipv6_is_not_forwarded(&stage);
@@ -53,12 +53,12 @@ fn laptop_reaches_an_ipv6_service_where_pods_do_not_forward_ipv6() {
 
 #[test]
 fn pod_reaches_a_device_over_ipv6_where_pods_do_not_forward_ipv6() {
-    let Some(stage) = stage("egress_ipv6", shared) else {
+    let Some(stage) = stage("egress_ipv6", shared()) else {
         return;
     };
     assert_ipv6_is_not_forwarded(&stage);
     let device = stage.tailnet.join(stage.world.host("device", 4), "device").unwrap();
-    let _server = serve_who_asked_at(&device.host, &stage.folder.path().join("www"), "[::]:80");
+    let _server = stage.serve_who_asked(&device.host, "[::]:80");
     let target = stage.tailnet.ipv6_address_of("device").unwrap().unwrap();
     let direct = format!("http://[{target}]/cgi-bin/who");
     let before = stage.namespace.exec("client", &["curl", "-sSf", "-m", "3", &direct]);

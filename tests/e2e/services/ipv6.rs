@@ -1,9 +1,9 @@
 //! Both families of a Service and of a device, of which Pods forward IPv4 alone: the relay carries the other.
 
+use isthmus_testkit::cluster::shared;
 use isthmus_testkit::wait;
 
 use super::{datagrams, stage};
-use crate::operator::fetch;
 
 /// TCP by the control connection of a measurement, UDP by its datagrams, over both families.
 const BOTH: &str = "apiVersion: v1
@@ -32,10 +32,13 @@ spec:
 
 #[test]
 fn exposed_service_of_both_families_carries_tcp_and_udp_over_ipv6() {
-    let Some(stage) = stage("both_families") else { return };
+    let Some(stage) = stage(shared(), "both_families") else {
+        return;
+    };
+    let _operator = stage.install_operator();
     stage.namespace.apply(BOTH);
-    stage.wait_for("ProxyCreated", "the relay in user space carries IPv6");
-    let device = format!("{}-web", stage.namespace.name());
+    stage.wait_for("web", "ProxyCreated", "the relay in user space carries IPv6");
+    let device = stage.device("web");
     let tailnet = &stage.tailnet;
     let addresses = [tailnet.address_of(&device), tailnet.ipv6_address_of(&device)];
     for address in addresses.map(|address| address.unwrap().unwrap()) {
@@ -48,24 +51,21 @@ fn exposed_service_of_both_families_carries_tcp_and_udp_over_ipv6() {
 
 #[test]
 fn pod_reaches_a_device_by_its_ipv6_address() {
-    let Some(stage) = stage("egress_by_ipv6") else { return };
+    let Some(stage) = stage(shared(), "egress_by_ipv6") else {
+        return;
+    };
+    let _operator = stage.install_operator();
     let member = stage.tailnet.join(stage.world.host("database", 4), "database").unwrap();
-    let _server = stage.server(&member.host, "rows over IPv6\n");
+    let _server = stage.serve(&member.host, "rows over IPv6\n");
     let target = stage.tailnet.ipv6_address_of("database").unwrap().unwrap();
-    assert_eq!(
-        fetch(&stage.laptop.host, &format!("[{target}]")).as_deref(),
-        Some("rows over IPv6\n")
-    );
-    let ask = |url: &str| stage.ask(url);
-    assert_eq!(
-        ask(&format!("http://[{target}]/")),
-        None,
-        "a Pod has no way to the tailnet"
-    );
+    let page = stage.fetch(&format!("[{target}]"));
+    assert_eq!(page.as_deref(), Some("rows over IPv6\n"));
+    let direct = stage.ask(&format!("http://[{target}]/"));
+    assert_eq!(direct, None, "a Pod has no way to the tailnet");
     stage.namespace.apply(&DEVICE.replace("ADDRESS", &target));
-    stage.wait_for("ProxyCreated", "the relay in user space carries IPv6");
+    stage.wait_for("web", "ProxyCreated", "the relay in user space carries IPv6");
     let url = format!("http://web.{}/", stage.namespace.name());
     wait::until("the rows", || {
-        (ask(&url).as_deref() == Some("rows over IPv6\n")).then_some(())
+        (stage.ask(&url).as_deref() == Some("rows over IPv6\n")).then_some(())
     });
 }

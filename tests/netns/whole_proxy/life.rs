@@ -1,9 +1,12 @@
 //! Starts, restarts and ends of a proxy.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::thread;
+use std::time::Instant;
 
 use isthmus_testkit::netns::Process;
 use isthmus_testkit::{isolate, wait};
@@ -14,6 +17,15 @@ use crate::node::can_run;
 use crate::proxy::topology::{Answer, address, connect, serve, text};
 
 const TARGET: (&str, &str) = ("TS_TAILNET_TARGET_FQDN", "one.tail.internal");
+
+impl Scene {
+    /// Starts the proxy and waits until it is logged in.
+    fn started(&self, target: (&str, &str)) -> Process {
+        let proxy = self.start(target);
+        self.proxy_address();
+        proxy
+    }
+}
 
 fn kill(process: Process) {
     process.signal(Signal::SIGKILL);
@@ -98,6 +110,43 @@ fn proxy_killed_during_its_first_login_comes_back_as_the_same_device() {
         values["_machinekey"].clone()
     };
     assert_eq!(machine_key(&state()), machine_key(&keys));
+}
+
+/// At how many moments of a first login, evenly spread, a proxy is killed.
+const MOMENTS: u32 = 12;
+
+#[test]
+fn proxy_killed_at_any_moment_of_its_first_login_is_one_device() {
+    isolate!();
+    if !can_run(&["ip", "unshare"]) {
+        return;
+    }
+    let scene = Scene::new("first-moments");
+    let state = scene.tailnet.path("state-proxy");
+    let control = &scene.tailnet.control;
+    let began = Instant::now();
+    kill(scene.started(TARGET));
+    let whole = began.elapsed();
+    let mut seen = BTreeMap::new();
+    for moment in 0..=MOMENTS {
+        fs::remove_dir_all(&state).unwrap();
+        let before = control.count("proxy");
+        let proxy = scene.start(TARGET);
+        // No moment decides the test; together they reach the states between.
+        thread::sleep(whole * moment / MOMENTS);
+        kill(proxy);
+        let stored = scene.tailnet.read("state-proxy/tailscaled.state");
+        let reached = match (stored.is_empty(), control.count("proxy") > before) {
+            (true, _) => "no keys",
+            (false, false) => "keys stored",
+            (false, true) => "known to control",
+        };
+        *seen.entry(reached).or_insert(0) += 1;
+        kill(scene.started(TARGET));
+        let devices = control.count("proxy") - before;
+        assert_eq!(devices, 1, "devices of a proxy killed with {reached}");
+    }
+    eprintln!("a login took {whole:?}; killed with: {seen:?}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ const COMMANDS: [&str; 7] = [
 ];
 
 /// How long each stage may take on a busy machine.
-const PATIENCE: Duration = Duration::from_mins(2);
+pub(super) const PATIENCE: Duration = Duration::from_mins(2);
 
 impl Cluster {
     pub(super) fn start(&mut self, tools: &Tools, progress: Progress<'_>) -> Result<()> {
@@ -150,7 +150,7 @@ impl Cluster {
         )
     }
 
-    fn api_server_config(&self) -> ApiServerConfig {
+    pub(super) fn api_server_config(&self) -> ApiServerConfig {
         let net = self.spec.addressing();
         let bind: IpAddr = if self.spec.ipv6 {
             Ipv6Addr::UNSPECIFIED.into()
