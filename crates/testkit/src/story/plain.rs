@@ -4,6 +4,9 @@ use super::SLOTS;
 use super::steps::{ClassState, Part};
 use super::wish::{Address, Asked, Carry, TagWish, Wish};
 
+/// A name that leads nowhere while its device is not there.
+const NOWHERE: Carry = Carry::Device(Address::Fickle, true);
+
 /// What is known of a story so far.
 #[derive(Clone, Debug)]
 pub struct Plain {
@@ -101,9 +104,7 @@ impl Plain {
 
     fn carried(&self, slot: &Slot, wish: &Wish, carry: Carry) -> Expected {
         let class = wish.class.map(|_| self.class);
-        // That a name leads nowhere says nothing about its proxy.
-        let nowhere = Carry::Device(Address::Fickle, true);
-        let runs = !slot.disturbed && slot.carried.as_ref().is_some_and(|carried| *carried != nowhere);
+        let runs = slot.runs();
         let state = |carries: Vec<Option<Carry>>, reason, device| Expected {
             carries,
             reason: Some(reason),
@@ -131,7 +132,7 @@ impl Plain {
                 };
                 state(carries, Reason::Failed, Presence::May)
             }
-            _ if carry == nowhere && !self.fickle => state(vec![Some(carry)], Reason::Pending, Presence::Must),
+            _ if carry == NOWHERE && !self.fickle => state(vec![Some(carry)], Reason::Pending, Presence::Must),
             _ => state(vec![Some(carry)], Reason::Created, Presence::Must),
         }
     }
@@ -186,11 +187,16 @@ impl Plain {
 }
 
 impl Slot {
+    /// Whether its proxy was seen to carry, and nothing has happened to it since. That a name led nowhere says nothing.
+    fn runs(&self) -> bool {
+        !self.disturbed && self.carried.as_ref().is_some_and(|carried| *carried != NOWHERE)
+    }
+
     /// Everything that the proxy may carry when nothing newer is possible.
     fn history(&self) -> Vec<Option<Carry>> {
         let mut all: Vec<Option<Carry>> = self.since.iter().cloned().map(Some).collect();
         all.push(self.carried.clone());
-        if self.disturbed || self.carried.is_none() {
+        if !self.runs() {
             all.push(None);
         }
         all
