@@ -17,6 +17,16 @@ const DNS: &str = "10.9.0.9:53";
 const POLICY: &str = r#"{"tagOwners": {"tag:web": []}, "autoApprovers": {"services": {"svc:web": ["tag:web"]}},
     "acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}]}"#;
 
+/// Waits without holding up the node, which runs on the same thread.
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let met = tokio::time::timeout(Duration::from_mins(1), async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    assert!(met.await.is_ok(), "{what} does not come");
+}
+
 fn services(status: &NodeStatus) -> Option<Vec<IpAddr>> {
     status.netmap.as_ref()?.own.services.get("svc:web").cloned()
 }
@@ -35,7 +45,7 @@ fn service_is_reached_at_its_own_address_while_its_host_offers_it() {
     let reaches = |address: IpAddr| client.run(&format!("ping -c 1 -W 1 {address}")).status.success();
     with_node(&tailnet, Some(&key), async |node| {
         let own = node.status().borrow().netmap.as_ref().unwrap().own.addresses[0];
-        wait::until("the host itself", || reaches(own).then_some(()));
+        eventually("the host itself", || reaches(own)).await;
         assert!(!reaches(v4), "nobody hosts the service");
         assert_eq!(services(&node.status().borrow()), None);
 
@@ -47,7 +57,7 @@ fn service_is_reached_at_its_own_address_while_its_host_offers_it() {
         let status = until(&node, "the assignment", |status| services(status).is_some()).await;
         assert_eq!(services(&status).unwrap(), [v4, v6]);
         for address in [v4, v6] {
-            wait::until("the service", || reaches(address).then_some(()));
+            eventually("the service", || reaches(address)).await;
             let content = content();
             let (arrived, peer) = transfer(client, host, SocketAddr::new(address, 7000), &content);
             assert!(arrived == content, "{} bytes arrived, or other ones", arrived.len());
