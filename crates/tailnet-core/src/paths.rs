@@ -248,7 +248,7 @@ impl Paths {
         }
         // A peer that moved is not where it was.
         if peer.path().is_some_and(|path| path != from) {
-            to.extend(peer.suspect(now));
+            to.extend(peer.look_after(now));
         }
         self.ping(key, &to, now, random, &mut actions);
         actions

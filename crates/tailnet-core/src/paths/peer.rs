@@ -191,14 +191,22 @@ impl PeerPaths {
         !self.best.as_ref().is_some_and(is_fresh)
     }
 
-    /// Something speaks against the path: gives its address, to be pinged, unless that is being done or it has just answered.
-    pub(super) fn suspect(&mut self, now: Instant) -> Option<SocketAddr> {
+    /// The peer may be elsewhere: gives the address of the path, to be pinged, unless that is being done or it has just answered.
+    pub(super) fn look_after(&mut self, now: Instant) -> Option<SocketAddr> {
         let best = self.best.as_mut()?;
         if best.pinged > best.answered || best.answered + SETTLED > now {
             return None;
         }
         best.pinged = now;
         Some(best.address)
+    }
+
+    /// Traffic speaks against the path, which counts as a lost ping: gives its address, to be pinged, as [`Self::look_after`] does.
+    pub(super) fn suspect(&mut self, now: Instant) -> Option<SocketAddr> {
+        let address = self.look_after(now)?;
+        let best = self.best.as_mut()?;
+        best.lost = best.lost.max(1);
+        Some(address)
     }
 
     /// The machine's addresses changed: the path may be dead, and any that answers is better. Gives its address, to be pinged.

@@ -31,7 +31,7 @@ impl Paths {
         Some((id, actions))
     }
 
-    /// Nothing comes back from a peer that is sent to: looks whether its path lives.
+    /// Nothing comes back from a peer that is sent to, or it sends by relay: looks whether its path lives.
     pub fn suspect(&mut self, peer: &NodeKey, now: Instant, random: Random<'_>) -> Vec<Action> {
         let mut actions = Vec::new();
         let to = self.peers.get_mut(peer).and_then(|state| state.suspect(now));
