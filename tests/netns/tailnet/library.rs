@@ -26,7 +26,9 @@ pub(crate) fn with_node<F: Future<Output = ()>>(
         let mut config = NodeConfig::new(url, "one", Arc::new(MemoryStore::default()));
         config.auth_key = key.map(Secret::new);
         config.install_routes = true;
-        let runtime = tokio::runtime::Builder::new_current_thread()
+        // Tests wait with their own thread; the node needs another to run on.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
