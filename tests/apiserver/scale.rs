@@ -19,27 +19,38 @@ const OPTIONAL: [&str; 2] = ["proxyclasses", "servicemonitors"];
 #[test]
 fn one_change_costs_as_much_among_many_services_as_among_few() {
     let Some(stage) = Stage::start() else { return };
-    let count = if soak::is_asked() { 1000 } else { 100 };
+    let counts: &[usize] = if soak::is_asked() {
+        &[1, 10, 100, 1000]
+    } else {
+        &[1, 10, 100]
+    };
+    let count = counts[counts.len() - 1];
     let namespace = stage.namespace("scale");
     let mut first = stage.operator("scale-a");
     stage.create(&[exposed(&namespace, "web-first")]);
-    settle(&stage, &first, 1);
-    let alone = cost_of_a_change(&stage, &first, 1, 8080);
-
-    let begun = Instant::now();
-    let before = requests(&stage, &first);
-    let services: Vec<Value> = (1..count)
-        .map(|number| exposed(&namespace, &format!("web-{number}")))
-        .collect();
-    stage.create(&services);
-    settle(&stage, &first, count);
-    let each = difference(&requests(&stage, &first), &before);
-    println!("{count} Services: settled after {} s", begun.elapsed().as_secs());
-    println!("requests of the operator for {} of them: {each:?}", count - 1);
-    println!("memory: {}", memory(&first));
-    let among_many = cost_of_a_change(&stage, &first, count, 8081);
-    println!("requests for one change: alone {alone:?}, among {count} {among_many:?}");
-    assert_eq!(among_many, alone);
+    let mut costs = Vec::new();
+    let mut existing = 1;
+    for (index, count) in counts.iter().copied().enumerate() {
+        let begun = Instant::now();
+        let before = requests(&stage, &first);
+        let services: Vec<Value> = (existing..count)
+            .map(|number| exposed(&namespace, &format!("web-{number}")))
+            .collect();
+        if !services.is_empty() {
+            stage.create(&services);
+        }
+        settle(&stage, &first, count);
+        let each = difference(&requests(&stage, &first), &before);
+        println!("{count} Services: settled after {} s", begun.elapsed().as_secs());
+        println!("requests of the operator for {} of them: {each:?}", services.len());
+        println!("memory: {}", memory(&first));
+        existing = count;
+        let port = 8080 + u16::try_from(index).unwrap();
+        let cost = cost_of_a_change(&stage, &first, count, port);
+        println!("requests for one change among {count}: {cost:?}");
+        costs.push(cost);
+    }
+    assert!(costs.iter().all(|cost| *cost == costs[0]), "{costs:?}");
 
     first.signal(Signal::SIGTERM);
     assert!(first.wait_for_end());
