@@ -51,6 +51,44 @@ fn corrupt_state_file_is_refused_and_not_overwritten() {
 }
 
 #[test]
+fn snapshot_cut_at_any_byte_is_refused_and_not_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let (store, _) = Store::open(Some(&path)).unwrap();
+    store.save(&changed_state()).unwrap();
+    drop(store);
+    let whole = fs::read(&path).unwrap();
+    for length in 0..whole.len() {
+        fs::write(&path, &whole[..length]).unwrap();
+        let error = Store::open(Some(&path)).unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "cut at {length}: {error}");
+        assert_eq!(fs::read(&path).unwrap(), &whole[..length]);
+    }
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(Store::open(Some(&path)).unwrap().1.auth_keys.len(), 1);
+}
+
+#[test]
+fn save_that_fails_leaves_the_state_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let (store, _) = Store::open(Some(&path)).unwrap();
+    let state = changed_state();
+    store.save(&state).unwrap();
+    // A folder in the way of the file: nothing can take its place.
+    let away = folder.path().join("away.json");
+    fs::rename(&path, &away).unwrap();
+    fs::create_dir_all(path.join("occupied")).unwrap();
+    assert!(matches!(store.save(&State::default()), Err(StoreError::Write { .. })));
+    let left = fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 3, "state, lock and obstacle, and nothing half written");
+    fs::remove_dir_all(&path).unwrap();
+    fs::rename(&away, &path).unwrap();
+    drop(store);
+    assert_eq!(Store::open(Some(&path)).unwrap().1, state);
+}
+
+#[test]
 fn state_file_of_a_later_version_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
