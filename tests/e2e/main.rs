@@ -17,3 +17,4 @@ mod proxy_by_hand;
 mod proxy_class;
 mod services;
 mod stage;
+mod stories;
