@@ -40,7 +40,7 @@ fn restarted_proxy_carries_while_control_is_away() {
     }
     let scene = Scene::new("proxy-outage");
     serve(scene.device(), "database", 5432);
-    let _device = scene.tailnet.start(0, &[]);
+    let device = scene.tailnet.start(0, &[]);
     let proxy = scene.start(TARGET);
     let own = scene.proxy_address();
     let reached = text(&format!("database saw {own}"));
@@ -71,6 +71,8 @@ fn restarted_proxy_carries_while_control_is_away() {
         (connect(&scene.cluster, POD, 5432) == reached).then_some(())
     });
 
+    // Else it joins again as soon as it is removed.
+    drop(device);
     scene.tailnet.control.restart();
     scene.tailnet.control.remove(scene.tailnet.control.node("one"));
     wait::until("what control says when it is back", || {
