@@ -8,7 +8,6 @@ use isthmus_operator_core::service_proxy::Child;
 use isthmus_proxy_core::{Flow, FlowEnd, Mode, Plan, Protocol, TRACK_EGRESS, TRACK_INGRESS};
 use isthmus_testkit::story::{Address, Carry, Expected, Place, Plain, Presence, Reason, SLOTS, Wish, service_name};
 use k8s_openapi::api::core::v1::Service;
-use serde_json::Value;
 
 use crate::{
     NAMED,
@@ -76,7 +75,9 @@ fn carried(world: &World, slot: u8, place: &Place, expected: &Expected) -> Resul
     let seen = plan.map(reach).unwrap_or_default();
     let own = service.and_then(|service| service.spec.as_ref()?.cluster_ip.clone());
     // What worked goes where it went before an impossible wish gave the Service another address, or none.
-    let before = service.and_then(|service| last_address(world, service));
+    let before = plan
+        .and_then(|plan| plan.mode.targets().next())
+        .map(|target| target.to_string());
     let before = before.filter(|_| expected.reason == Some(Reason::Invalid));
     for carry in &expected.carries {
         let fits = |address: Option<&String>| {
@@ -162,13 +163,6 @@ fn wanted(world: &World, own: Option<&String>, carry: &Carry, place: &Place) -> 
             BTreeSet::from([("out", place.devices[index].parse().unwrap(), None)])
         }
     }
-}
-
-/// The address that the proxy's document still names.
-fn last_address(world: &World, service: &Service) -> Option<String> {
-    let (name, _) = pod_of(world, service)?;
-    let document: Value = serde_json::from_str(&text(world.secret(name)?, secret_key::PROXY_CONFIG)?).ok()?;
-    Some(document["mode"]["ingress"]["clusterIPs"][0].as_str()?.to_owned())
 }
 
 fn condition(world: &World, slot: u8, expected: &Expected) -> Result<(), String> {
