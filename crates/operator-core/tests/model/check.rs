@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use isthmus_contract::{annotation, condition::PROXY_READY, secret_key};
 use isthmus_operator_core::service_proxy::Child;
 use isthmus_proxy_core::{Flow, FlowEnd, Mode, Plan, Protocol, TRACK_EGRESS, TRACK_INGRESS};
-use isthmus_testkit::story::{Address, Carry, Expected, Place, Plain, Presence, Reason, SLOTS, Wish, service_name};
+use isthmus_testkit::story::{
+    Address, Carry, Expected, Place, Plain, Presence, Reason, SLOTS, TagWish, Wish, service_name,
+};
 use k8s_openapi::api::core::v1::Service;
 
 use crate::{
@@ -272,7 +274,9 @@ fn addresses(world: &World, slot: u8, expected: &Expected) -> Result<(), String>
 }
 
 fn device(world: &World, slot: u8, wish: &Wish, expected: &Expected, place: &Place) -> Result<(), String> {
-    if expected.device != Presence::Must || expected.reason == Some(Reason::Failed) {
+    // It keeps the tags it has when the tailnet refuses others.
+    let refused = wish.tags == TagWish::Forbidden || expected.reason == Some(Reason::Failed);
+    if expected.device != Presence::Must || refused {
         return Ok(());
     }
     let service = &world.objects.services[&service_name(slot)];

@@ -141,8 +141,11 @@ impl Plain {
     pub fn put(&mut self, slot: u8, wish: &Wish) {
         let class = self.class;
         let slot = &mut self.slots[usize::from(slot)];
-        if let Asked::Carry(carry) = wish.asked() {
-            slot.since.push(carry);
+        // The wish of before may have come true meanwhile, when its class or its device came.
+        for wish in slot.wish.iter().chain([wish]) {
+            if let Asked::Carry(carry) = wish.asked() {
+                slot.since.push(carry);
+            }
         }
         let ends = wish.asked() == Asked::Nothing;
         let breaks = wish.class.is_some() && class == ClassState::NoImage;
