@@ -21,7 +21,7 @@ use crate::spec::workspace_folder;
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// Raised when what is built from the same sources changes.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// The folder of the finished programs and the images made of them.
 #[derive(Clone, Debug)]
@@ -128,6 +128,8 @@ fn build_program(sources: &Path, program: &Program, into: &Path, progress: Progr
             "-v",
             "-trimpath",
             "-buildvcs=false",
+            // What a debugger wants to know is a seventh of the work; traces of a crash do not need it.
+            "-gcflags=all=-dwarf=false",
             "-ldflags",
             &format!("-s -w {}", program.link_flags),
             "-o",
@@ -195,10 +197,13 @@ fn render_version_flags(version: &str) -> String {
     )
 }
 
+/// The folders whose files decide what is built. The workspace above the two modules lets them share the packages of Kubernetes.
+const SOURCES: [&str; 4] = [".", "coredns", "kubebox", "kubebox/pause"];
+
 /// A name for what these sources and this compiler build.
 fn hash_sources(sources: &Path, go: &str) -> Result<String> {
     let mut text = format!("recipe {RECIPE}\n{go}\n");
-    for module in ["coredns", "kubebox", "kubebox/pause"] {
+    for module in SOURCES {
         let folder = sources.join(module);
         let mut files: Vec<PathBuf> = fs::read_dir(&folder)
             .with_context(|| format!("list {}", folder.display()))?

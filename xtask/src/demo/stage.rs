@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use std::{io::Write, thread};
 
 use anyhow::{Context, Result, bail, ensure};
-use isthmus_cluster::{Cluster, ClusterSpec, target_folder, workspace_folder};
+use isthmus_cluster::{Cluster, ClusterSpec, Tools, target_folder, workspace_folder};
 use isthmus_testkit::netns::{Namespace, Process};
 use isthmus_testkit::tailnet::{Member, Tailnet};
 use isthmus_testkit::workload;
@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 
 use super::redis;
 use super::report::Row;
+use crate::debian;
+use crate::image::{self, Built};
 use crate::process::say;
-use crate::{debian, image};
 
 /// How long anything may take to come about.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -35,12 +36,22 @@ pub(crate) struct Stage {
     world: World,
 }
 
+/// Builds what is missing of isthmus and of the cluster's programs, side by side: neither build fills every core to its end.
+fn build_all(debug: bool) -> Result<Built> {
+    thread::scope(|scope| {
+        let tools = scope.spawn(|| Tools::ensure(&say));
+        let built = image::build_default(debug);
+        tools.join().expect("a build does not panic")?;
+        built
+    })
+}
+
 impl Stage {
     /// Builds what is missing and starts all but the operator. The cluster is the demo's own and always a new one.
     pub(crate) fn set(debug: bool) -> Result<Self> {
         debian::ensure_packages(&isthmus_cluster::missing_packages())?;
         debian::ensure_packages(&workload::missing_packages())?;
-        let built = image::build_default(debug)?;
+        let built = build_all(debug)?;
         clear();
         let spec = ClusterSpec::in_free_slot(&state_folder())?;
         let cluster = Cluster::up(&spec, &say)?;
