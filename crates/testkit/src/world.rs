@@ -119,6 +119,8 @@ fn plug_into_cluster(cluster: &Cluster, router: &Namespace) {
     ]));
     check(Command::new("ip").args(["link", "set", &port, "master", &format!("{name}-br"), "up"]));
     router.ip(&format!("addr add {}/24 dev eth0", net.spare(ROUTER)));
+    // The same in every world: nodes hold on to the one they know for most of a minute.
+    router.ip("link set eth0 address 02:00:00:00:00:fe");
     router.ip("link set eth0 up");
 }
 
