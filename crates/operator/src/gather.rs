@@ -6,7 +6,7 @@ use isthmus_contract::{
     label,
     name::{metrics_name, secret_name},
 };
-use isthmus_operator_core::service_proxy::{Children, Input, usual_name};
+use isthmus_operator_core::service_proxy::{Children, Input, belongs, is_for_metrics, usual_name};
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
@@ -111,20 +111,6 @@ fn input(service: Service, children: Children, taken_names: BTreeSet<String>, co
         problem: None,
         now: Time(Timestamp::now()),
     }
-}
-
-fn belongs(object: &ObjectMeta, service: &ObjectMeta) -> bool {
-    let labels = object.labels.as_ref();
-    let has = |key: &str, value: Option<&str>| labels.and_then(|labels| labels.get(key)).map(String::as_str) == value;
-    has(label::PARENT_RESOURCE, service.name.as_deref())
-        && has(label::PARENT_RESOURCE_NAMESPACE, service.namespace.as_deref())
-        && has(label::PARENT_RESOURCE_TYPE, Some(label::PARENT_TYPE_SERVICE))
-}
-
-fn is_for_metrics(object: &ObjectMeta, service: &ObjectMeta) -> bool {
-    object.labels.as_ref().is_some_and(|labels| {
-        labels.contains_key(label::METRICS_TARGET) && labels.get(label::PARENT_UID) == service.uid.as_ref()
-    })
 }
 
 fn selector(name: &str, namespace: &str) -> String {

@@ -63,7 +63,7 @@ async fn look(cached: &Service, context: &Context) -> Result<Option<Duration>, E
     let mut input = gather::cached(service, context);
     let first = plan(&input, &context.settings);
     let makes_a_key = |action: &Action| matches!(action, Action::MintAuthKey(_));
-    if first.actions.iter().any(is_final) {
+    if first.actions.iter().any(Action::is_final) {
         input = gather::live(&input.service, context).await?;
     } else if first.actions.iter().any(makes_a_key) && context.memory.may_lag(input.service_uid()) {
         input = gather::with_live_secret(input, context).await?;
@@ -108,25 +108,6 @@ fn ends_anyway(input: &Input, context: &Context) -> bool {
     plan.actions
         .iter()
         .any(|action| matches!(action, Action::ReleaseFinalizer))
-}
-
-/// Whether an action cannot be undone and so must not rest on a cache that lags.
-const fn is_final(action: &Action) -> bool {
-    match action {
-        Action::RevokeAuthKey(_)
-        | Action::DeleteDevice(_)
-        | Action::SetDeviceTags { .. }
-        | Action::DeleteDeviceOfMachine(_)
-        | Action::Delete(_)
-        | Action::Orphan(_)
-        | Action::ReleaseFinalizer => true,
-        // Two keys for one proxy do no harm: the one that is not stored ends within the hour.
-        Action::MintAuthKey(_)
-        | Action::HoldFinalizer
-        | Action::PatchSpec(_)
-        | Action::NoteRefusal(_)
-        | Action::Apply(_) => false,
-    }
 }
 
 /// Carries out plans until one needs nothing of the tailnet that the next has to note. Gives back what people should hear.

@@ -8,7 +8,6 @@ mod debug;
 mod health;
 mod kernel;
 mod kube_state;
-mod link_changes;
 mod metrics;
 mod name_watch;
 mod nftables;

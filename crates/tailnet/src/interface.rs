@@ -12,7 +12,7 @@ use nlink::netlink::types::addr::Scope;
 use nlink::netlink::types::route::RouteScope;
 use nlink::{Connection, Ipv4Route, Ipv6Route};
 
-pub(crate) use links::LinkChanges;
+pub use links::LinkChanges;
 
 /// The TUN device as the kernel's routing sees it.
 pub(crate) struct Interface {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use isthmus_testkit::netns::{Namespace, Switch};
 use isthmus_testkit::wait;
 
-use super::world::{Options, RunningNode, Tailnet};
+use super::world::{RunningNode, Tailnet};
 use crate::node::{can_run, content, transfer};
 
 /// How long two nodes keep to the relay before it counts: they have searched several times by then.
@@ -115,11 +115,7 @@ fn pairing(one: Nat, two: Nat, expected: Found) {
     if !can_run(&["ip", "ping", "nft"]) {
         return;
     }
-    let options = Options {
-        relay: true,
-        ..Options::default()
-    };
-    let mut tailnet = Tailnet::with("nat", options);
+    let mut tailnet = Tailnet::with_relay("nat");
     let switches = [hide(&mut tailnet, 0, one), hide(&mut tailnet, 1, two)];
     let nodes = [tailnet.start(0, &[]), tailnet.start(1, &[])];
     tailnet.wait_until_reached(0, &nodes[1]);

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::nat::{Nat, hide};
 use super::relay::{cut, mend};
-use super::world::{Options, Tailnet};
+use super::world::Tailnet;
 use crate::node::can_run;
 use crate::whole_proxy::name_server::NameServer;
 
@@ -38,20 +38,13 @@ fn ask_json(tailnet: &Tailnet, which: usize, question: &str) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-fn with_relay() -> Options {
-    Options {
-        relay: true,
-        ..Options::default()
-    }
-}
-
 #[test]
 fn node_tells_people_how_it_reaches_a_peer_and_why_not_directly() {
     isthmus_testkit::isolate!();
     if !can_run(&["ip", "ping", "nft"]) {
         return;
     }
-    let tailnet = Tailnet::with("people", with_relay());
+    let tailnet = Tailnet::with_relay("people");
     let (text, success) = ask(&tailnet, 0, "status");
     assert!(!success && text.contains("cannot reach a running node"), "{text}");
     cut(&tailnet);
@@ -105,7 +98,7 @@ fn node_tells_people_of_a_hard_nat_and_of_blocked_udp() {
     if !can_run(&["ip", "ping", "nft"]) {
         return;
     }
-    let mut tailnet = Tailnet::with("netcheck", with_relay());
+    let mut tailnet = Tailnet::with_relay("netcheck");
     let switches = [hide(&mut tailnet, 0, Nat::Hard), hide(&mut tailnet, 1, Nat::Blocked)];
     let nodes = [tailnet.start(0, &[]), tailnet.start(1, &[])];
     let hard = wait::until("the check of the network behind a hard NAT", || {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use isthmus_testkit::wait;
 
 use super::nat::{Nat, hide};
-use super::world::{Options, Tailnet};
+use super::world::Tailnet;
 use crate::node::{can_run, content, transfer};
 
 /// Lets no UDP pass between the two machines.
@@ -54,11 +54,7 @@ fn nodes_without_a_direct_path_talk_by_relay_until_there_is_one_and_again_when_i
     if !can_run(&["ip", "ping", "nft"]) {
         return;
     }
-    let options = Options {
-        relay: true,
-        ..Options::default()
-    };
-    let tailnet = Tailnet::with("relay", options);
+    let tailnet = Tailnet::with_relay("relay");
     cut(&tailnet);
     let (one, two) = (tailnet.start(0, &[]), tailnet.start(1, &[]));
     tailnet.wait_until_reached(0, &two);
@@ -91,11 +87,7 @@ fn node_behind_a_nat_learns_its_public_address_and_is_reached_directly() {
     if !can_run(&["ip", "ping", "nft"]) {
         return;
     }
-    let options = Options {
-        relay: true,
-        ..Options::default()
-    };
-    let mut tailnet = Tailnet::with("nat", options);
+    let mut tailnet = Tailnet::with_relay("nat");
     let switch = hide(&mut tailnet, 0, Nat::PortFiltered);
     let (one, two) = (tailnet.start(0, &[]), tailnet.start(1, &[]));
     wait::until("the public address", || {

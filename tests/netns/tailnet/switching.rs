@@ -12,7 +12,7 @@ use isthmus_testkit::wait;
 use nix::sys::signal::Signal;
 
 use super::relay::{cut, direct_paths, mend};
-use super::world::{Options, Tailnet};
+use super::world::Tailnet;
 use crate::node::can_run;
 
 /// Time between two pings of a stream.
@@ -89,11 +89,7 @@ fn traffic_flows_on_while_a_direct_path_is_found_and_while_it_dies() {
     if !can_run(&["ip", "ping", "nft"]) {
         return;
     }
-    let options = Options {
-        relay: true,
-        ..Options::default()
-    };
-    let tailnet = Tailnet::with("switch", options);
+    let tailnet = Tailnet::with_relay("switch");
     cut(&tailnet);
     let (one, two) = (tailnet.start(0, &[]), tailnet.start(1, &[]));
     tailnet.wait_until_reached(0, &two);
@@ -124,11 +120,7 @@ fn traffic_flows_on_when_the_address_of_a_machine_changes() {
     if !can_run(&["ip", "ping", "nft"]) {
         return;
     }
-    let options = Options {
-        relay: true,
-        ..Options::default()
-    };
-    let tailnet = Tailnet::with("roaming", options);
+    let tailnet = Tailnet::with_relay("roaming");
     let (one, two) = (tailnet.start(0, &[]), tailnet.start(1, &[]));
     tailnet.wait_until_reached(0, &two);
     wait::until("the direct path", || (direct_paths(&tailnet) >= 2).then_some(()));

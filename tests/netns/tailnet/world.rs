@@ -51,6 +51,15 @@ impl Tailnet {
         )
     }
 
+    /// The same with a relay at the control server.
+    pub(crate) fn with_relay(name: &str) -> Self {
+        let options = Options {
+            relay: true,
+            ..Options::default()
+        };
+        Self::with(name, options)
+    }
+
     /// The same with these options of the control server.
     pub(crate) fn with(name: &str, options: Options) -> Self {
         let net = Net::new(name);

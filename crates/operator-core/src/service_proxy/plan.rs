@@ -79,6 +79,25 @@ pub enum Action {
     DeleteDeviceOfMachine(String),
 }
 
+impl Action {
+    /// Whether it cannot be undone and so must not rest on a cache that lags.
+    pub const fn is_final(&self) -> bool {
+        match self {
+            Self::RevokeAuthKey(_)
+            | Self::DeleteDevice(_)
+            | Self::SetDeviceTags { .. }
+            | Self::DeleteDeviceOfMachine(_)
+            | Self::Delete(_)
+            | Self::Orphan(_)
+            | Self::ReleaseFinalizer => true,
+            // Two keys for one proxy do no harm: the one that is not stored ends within the hour.
+            Self::MintAuthKey(_) | Self::HoldFinalizer | Self::PatchSpec(_) | Self::NoteRefusal(_) | Self::Apply(_) => {
+                false
+            }
+        }
+    }
+}
+
 /// An auth key to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthKeyWanted {

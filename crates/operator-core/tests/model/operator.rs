@@ -11,8 +11,8 @@ use isthmus_contract::{
 use isthmus_operator_core::{
     proxy_class::{self, Choice, ProxyClassStatus},
     service_proxy::{
-        Action, AuthKeyWanted, Child, Children, ControlProblem, Input, MintedKey, Plan, cleanup, concerns,
-        key_description_prefix, plan, ready_condition, tag_list, usual_name,
+        Action, AuthKeyWanted, Child, Children, ControlProblem, Input, MintedKey, Plan, belongs, cleanup, concerns,
+        is_for_metrics, key_description_prefix, plan, ready_condition, tag_list, usual_name,
     },
     settings::Settings,
 };
@@ -168,7 +168,7 @@ impl Operator {
         let actions = first.iter().flat_map(|plan| &plan.actions);
         let (mut is_final, mut mints) = (false, false);
         for action in actions {
-            is_final |= cannot_be_undone(action);
+            is_final |= action.is_final();
             mints |= matches!(action, Action::MintAuthKey(_));
         }
         let uid = input.service_uid().to_owned();
@@ -431,23 +431,6 @@ fn judge_class(world: &mut World) {
     }
 }
 
-const fn cannot_be_undone(action: &Action) -> bool {
-    match action {
-        Action::RevokeAuthKey(_)
-        | Action::DeleteDevice(_)
-        | Action::SetDeviceTags { .. }
-        | Action::DeleteDeviceOfMachine(_)
-        | Action::Delete(_)
-        | Action::Orphan(_)
-        | Action::ReleaseFinalizer => true,
-        Action::MintAuthKey(_)
-        | Action::HoldFinalizer
-        | Action::PatchSpec(_)
-        | Action::NoteRefusal(_)
-        | Action::Apply(_) => false,
-    }
-}
-
 fn mint(world: &mut World, wanted: &AuthKeyWanted) -> Result<MintedKey, Fail> {
     let id = world.tailnet.make_key(&wanted.tags, &wanted.description, world.now)?;
     let ends = world.now + wanted.life.as_secs().cast_signed();
@@ -471,20 +454,6 @@ fn delete_of_machine(world: &mut World, key: &str) -> Result<(), Fail> {
         gone_is_fine(world.tailnet.delete_device(&id))?;
     }
     Ok(())
-}
-
-fn belongs(object: &ObjectMeta, service: &ObjectMeta) -> bool {
-    let labels = object.labels.as_ref();
-    let has = |key: &str, value: Option<&str>| labels.and_then(|labels| labels.get(key)).map(String::as_str) == value;
-    has(label::PARENT_RESOURCE, service.name.as_deref())
-        && has(label::PARENT_RESOURCE_NAMESPACE, service.namespace.as_deref())
-        && has(label::PARENT_RESOURCE_TYPE, Some(label::PARENT_TYPE_SERVICE))
-}
-
-fn is_for_metrics(object: &ObjectMeta, service: &ObjectMeta) -> bool {
-    object.labels.as_ref().is_some_and(|labels| {
-        labels.contains_key(label::METRICS_TARGET) && labels.get(label::PARENT_UID) == service.uid.as_ref()
-    })
 }
 
 /// The objects whose labels are `mine`, the first of each kind.

@@ -8,6 +8,7 @@ use isthmus_contract::device_config::AuthKey;
 use isthmus_contract::proxy_config::{IngressTarget, Mode as Wanted, ProxyConfig};
 use isthmus_proxy_core::{Device, Documents, Login, Mode, Plan, Publication, Settings, TailnetAddresses};
 use isthmus_runtime::{ErrorChain, Shutdown};
+use isthmus_tailnet::interface::LinkChanges;
 use isthmus_tailnet::{LoginState, Node, NodePrefs, NodeStatus};
 use isthmus_tailnet_core::netmap::RoutePolicy;
 use tokio::sync::watch;
@@ -19,7 +20,6 @@ use super::target::{Named, Target};
 use crate::debug::View;
 use crate::health::Health;
 use crate::kernel::Kernel;
-use crate::link_changes::LinkChanges;
 use crate::paths::PathChoice;
 use crate::publisher::Publisher;
 use crate::routes::Routed;
@@ -97,7 +97,7 @@ impl Proxy {
     pub(super) async fn serve(mut self, node: Node, shutdown: Shutdown) {
         let mut status = node.status();
         self.health.metrics().node.follow(node.meter());
-        let mut links = LinkChanges::subscribe().await;
+        let mut links = LinkChanges::of_devices().await;
         let mut repair = true;
         loop {
             let now = status.borrow_and_update().clone();

@@ -4,20 +4,29 @@ use futures_util::StreamExt;
 use nlink::Connection;
 use nlink::netlink::{OwnedEventStream, Route, RtnetlinkGroup};
 
-const GROUPS: [RtnetlinkGroup; 3] = [RtnetlinkGroup::Link, RtnetlinkGroup::Ipv4Addr, RtnetlinkGroup::Ipv6Addr];
-
-/// Changes of devices and addresses.
-pub(crate) struct LinkChanges(Option<OwnedEventStream<Route>>);
+/// Changes of devices, or of devices and addresses, in the network namespace of the thread that subscribed.
+pub struct LinkChanges(Option<OwnedEventStream<Route>>);
 
 impl LinkChanges {
-    /// Starts listening. Without the right to, nothing is ever told, and the regular look has to do.
-    pub(crate) async fn subscribe() -> Self {
+    /// Listens for a device that comes, goes or changes. Without the right to, nothing is ever told, and who listens has to
+    /// look by itself now and then. Needs a tokio runtime.
+    pub async fn of_devices() -> Self {
+        Self::subscribe(&[RtnetlinkGroup::Link]).await
+    }
+
+    /// Listens for changes of addresses as well.
+    pub async fn of_devices_and_addresses() -> Self {
+        use RtnetlinkGroup::{Ipv4Addr, Ipv6Addr, Link};
+        Self::subscribe(&[Link, Ipv4Addr, Ipv6Addr]).await
+    }
+
+    async fn subscribe(groups: &[RtnetlinkGroup]) -> Self {
         let subscribed =
-            Connection::<Route>::new().and_then(|connection| connection.subscribe(&GROUPS).map(|()| connection));
+            Connection::<Route>::new().and_then(|connection| connection.subscribe(groups).map(|()| connection));
         match subscribed {
             Ok(connection) => Self(Some(connection.into_events().await)),
             Err(error) => {
-                tracing::warn!(%error, "changes of the machine's addresses are noticed late");
+                tracing::warn!(%error, "changes of devices and addresses are noticed late");
                 Self(None)
             }
         }
@@ -27,7 +36,7 @@ impl LinkChanges {
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub(crate) async fn next(&mut self) {
+    pub async fn next(&mut self) {
         if let Some(stream) = &mut self.0 {
             match stream.next().await {
                 // A lost message (the kernel's queue was full) is a change like any other.

@@ -86,7 +86,7 @@ pub(super) async fn start_engine(
     };
     let (plane, hooks) = DataPlane::start(&plane_config, Arc::new(tun), udp)?;
     let port = plane.local_port().map_err(NodeError::Port)?;
-    let links = LinkChanges::subscribe().await;
+    let links = LinkChanges::of_devices_and_addresses().await;
     let machine = interface.machine_addresses().await?;
     let facts = NodeFacts {
         disco: disco.public_key(),
