@@ -135,14 +135,26 @@ pub(crate) fn render_audit_policy() -> Value {
     })
 }
 
-/// The arguments of kube-controller-manager.
-pub(crate) fn render_controller_manager_args(spec: &ClusterSpec, pki: &Path) -> Vec<String> {
+/// The API server's name.
+pub(crate) const API_SERVER: &str = "kube-apiserver";
+
+const CONTROLLER_MANAGER: &str = "kube-controller-manager";
+
+/// What acts on the API server's objects: of each one at a time is the leader.
+pub(crate) const LEADERS: [&str; 2] = [CONTROLLER_MANAGER, "kube-scheduler"];
+
+/// The arguments of one of the [`LEADERS`].
+pub(crate) fn render_leader_args(name: &str, spec: &ClusterSpec, pki: &Path) -> Vec<String> {
+    if name == CONTROLLER_MANAGER {
+        render_controller_manager_args(spec, pki)
+    } else {
+        render_client_args(pki, name, spec.addressing().scheduler_port())
+    }
+}
+
+fn render_controller_manager_args(spec: &ClusterSpec, pki: &Path) -> Vec<String> {
     let file = |flag: &str, file: &str| format!("--{flag}={}", pki.join(file).display());
-    let mut args = render_client_args(
-        pki,
-        "kube-controller-manager",
-        spec.addressing().controller_manager_port(),
-    );
+    let mut args = render_client_args(pki, CONTROLLER_MANAGER, spec.addressing().controller_manager_port());
     args.extend([
         "--use-service-account-credentials".to_owned(),
         file("service-account-private-key-file", "sa.key"),
@@ -158,11 +170,6 @@ pub(crate) fn render_controller_manager_args(spec: &ClusterSpec, pki: &Path) -> 
         format!("--node-monitor-grace-period={}s", spec.node_grace_s),
     ]);
     args
-}
-
-/// The arguments of kube-scheduler.
-pub(crate) fn render_scheduler_args(spec: &ClusterSpec, pki: &Path) -> Vec<String> {
-    render_client_args(pki, "kube-scheduler", spec.addressing().scheduler_port())
 }
 
 fn render_client_args(pki: &Path, component: &str, port: u16) -> Vec<String> {

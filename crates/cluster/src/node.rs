@@ -28,7 +28,7 @@ pub(crate) struct Node<'a> {
     spec: &'a ClusterSpec,
     paths: &'a Paths,
     number: u8,
-    name: String,
+    pub(crate) name: String,
     cgroup: Cgroup,
 }
 
@@ -53,13 +53,18 @@ impl<'a> Node<'a> {
         let init = self.start_init()?;
         let containerd = self.start_containerd(init.pid())?;
         self.import(&tools.pause_image())?;
-        let kubelet = self.start_kubernetes(
-            "kubelet",
-            init.pid(),
-            config::render_kubelet_args(self.spec, self.number, &self.name, self.paths),
-        )?;
+        let kubelet = self.start_kubelet(init.pid())?;
         self.import(&tools.coredns_image())?;
         Ok(vec![init, containerd, kubelet])
+    }
+
+    /// Starts the kubelet.
+    pub(crate) fn start_kubelet(&self, init: u32) -> Result<Daemon> {
+        self.start_kubernetes(
+            "kubelet",
+            init,
+            config::render_kubelet_args(self.spec, self.number, &self.name, self.paths),
+        )
     }
 
     /// Starts kube-proxy, which backs off for seconds when the API server does not know the node's rights yet.

@@ -1,9 +1,8 @@
 //! A proxy that starts again is the same device.
 
-use std::time::Duration;
-
 use isthmus_testkit::cluster::hostile;
 use isthmus_testkit::wait;
+use serde_json::Value;
 
 use super::{ApiServerAway, Cordon, answers};
 use crate::stage::{Operator, PAGE, PATIENCE, PodProcess, Stage, WEB_POD, WEB_SERVICE};
@@ -56,14 +55,16 @@ fn restart_without_api_server(stage: &Stage, operator: &Operator<'_>, address: &
 
 fn move_to_another_node(stage: &Stage, operator: &Operator<'_>, address: &str) {
     let pod = operator.pod("web");
-    let node = |pod: &serde_json::Value| pod["spec"]["nodeName"].as_str().map(str::to_owned);
+    let node = |pod: &Value| pod["spec"]["nodeName"].as_str().map(str::to_owned);
     let first = node(&pod).unwrap();
     let _cordon = Cordon::begin(stage, &[&first]);
     let name = pod["metadata"]["name"].as_str().unwrap();
     operator.kubectl(&["-n", "isthmus", "delete", "pod", name, "--timeout=60s"]);
-    let second = wait::until("the Pod on another node", || node(&operator.pod("web")));
+    let second = wait::until_within("the Pod on another node", PATIENCE, || {
+        operator.find("pod", "web").as_ref().and_then(node)
+    });
     assert_ne!(first, second);
-    wait::until_within("the page from the other node", Duration::from_mins(1), || {
+    wait::until_within("the page from the other node", PATIENCE, || {
         stage.fetch(address).filter(|page| page == PAGE)
     });
 }

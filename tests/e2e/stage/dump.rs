@@ -1,5 +1,7 @@
 //! What is printed when a test with an operator fails: objects, conditions, logs, and rules and routes of the proxies.
 
+use std::fs;
+
 use serde_json::Value;
 
 use super::{PodProcess, Stage};
@@ -41,12 +43,28 @@ pub(super) fn print(stage: &Stage) {
             eprintln!("# {line} in {}\n{}", pod["metadata"]["name"], process.run(line));
         }
     }
+    show_cluster(stage);
     let devices = stage.tailnet.devices().unwrap_or_default();
     eprintln!("# devices of the tailnet\n{:#}", Value::from(devices));
 }
 
 fn show(stage: &Stage, arguments: &[&str]) {
     eprintln!("# kubectl {}\n{}", arguments.join(" "), output(stage, arguments));
+}
+
+/// What of the cluster itself does not run, and what its scheduler said last.
+fn show_cluster(stage: &Stage) {
+    let cluster = stage.cluster.cluster();
+    match cluster.status() {
+        Ok(status) => eprintln!("# the cluster\n{status:?}"),
+        Err(error) => eprintln!("# the cluster: {error:#}"),
+    }
+    let log = cluster.logs().join("kube-scheduler.log");
+    let text = fs::read_to_string(&log).unwrap_or_default();
+    let last: Vec<&str> = text.lines().rev().take(15).collect();
+    for line in last.into_iter().rev() {
+        eprintln!("{line}");
+    }
 }
 
 fn output(stage: &Stage, arguments: &[&str]) -> String {

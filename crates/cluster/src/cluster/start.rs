@@ -10,10 +10,10 @@ use std::path::Path;
 use std::process::Stdio;
 
 use super::{
-    ApiClient, Cgroup, Cluster, ClusterSpec, Context, Daemon, Duration, Instant, Node, Progress, Record, Result, Tools,
-    bail, control_plane_cgroup, network, run, state, sysctl, thread,
+    ApiClient, Cluster, ClusterSpec, Context, Daemon, Duration, Instant, Node, Progress, Record, Result, Tools, bail,
+    control_plane_cgroup, network, run, state, sysctl, thread,
 };
-use crate::control_plane::{self, ApiServerConfig};
+use crate::control_plane::{self, API_SERVER, ApiServerConfig, LEADERS};
 use crate::dns;
 use crate::etcd;
 use crate::manifests;
@@ -128,26 +128,18 @@ impl Cluster {
 
     fn start_control_plane(&mut self, api: &ApiClient, say: &(dyn Fn(&str) + Sync)) -> Result<()> {
         let (net, pki) = (self.spec.addressing(), self.paths.pki());
-        let cgroup = control_plane_cgroup(&self.spec.name());
-        cgroup.create()?;
+        control_plane_cgroup(&self.spec.name()).create()?;
         self.launch(
             "etcd",
             etcd::render_args(&self.paths.etcd(), net.etcd_port(), net.etcd_peer_port()),
-            &cgroup,
         )?;
-        self.launch("kube-apiserver", self.api_server_config().render_args(), &cgroup)?;
+        self.launch(API_SERVER, self.api_server_config().render_args())?;
         self.wait_for("the API server to be ready", || api.is_ready())?;
         say("API server ready");
-        self.launch(
-            "kube-controller-manager",
-            control_plane::render_controller_manager_args(&self.spec, &pki),
-            &cgroup,
-        )?;
-        self.launch(
-            "kube-scheduler",
-            control_plane::render_scheduler_args(&self.spec, &pki),
-            &cgroup,
-        )
+        for name in LEADERS {
+            self.launch(name, control_plane::render_leader_args(name, &self.spec, &pki))?;
+        }
+        Ok(())
     }
 
     pub(super) fn api_server_config(&self) -> ApiServerConfig {
@@ -172,19 +164,23 @@ impl Cluster {
         }
     }
 
-    fn launch(&mut self, component: &str, args: Vec<String>, cgroup: &Cgroup) -> Result<()> {
-        let daemon = Launch {
+    fn launch(&mut self, component: &str, args: Vec<String>) -> Result<()> {
+        let daemon = self.launch_in_control_plane(component, args)?;
+        self.children.push(daemon);
+        Ok(())
+    }
+
+    pub(super) fn launch_in_control_plane(&self, component: &str, args: Vec<String>) -> Result<Daemon> {
+        let launch = Launch {
             name: component,
             program: &self.paths.bin(component),
             args,
             inside: Inside::Host,
-            cgroup,
+            cgroup: &control_plane_cgroup(&self.spec.name()),
             log: self.paths.log(component),
             folder: &self.spec.state,
-        }
-        .start()?;
-        self.children.push(daemon);
-        Ok(())
+        };
+        launch.start()
     }
 
     fn apply_base(&self) -> Result<()> {
