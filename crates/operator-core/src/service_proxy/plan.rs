@@ -244,6 +244,7 @@ fn provide(input: &Input, wanted: &Wanted, settings: &Settings) -> Plan {
     }
     let proxy = Proxy::new(input, settings);
     let mut actions = Vec::new();
+    let mut again_after = key_check(input);
     if !holds_finalizer(input) {
         actions.push(Action::HoldFinalizer);
     }
@@ -269,7 +270,10 @@ fn provide(input: &Input, wanted: &Wanted, settings: &Settings) -> Plan {
                 actions.extend(metrics(&proxy, wanted, &input.children));
             }
             // Last, so that tags that the tailnet refuses hold up nothing else.
-            actions.extend(tags::change(input, wanted, &login));
+            if let Some(change) = tags::change(input, wanted, &login) {
+                actions.push(change);
+                again_after = Some(again_after.map_or(tags::CHECK, |after| after.min(tags::CHECK)));
+            }
         }
         None => actions.push(Action::MintAuthKey(AuthKeyWanted {
             tags: wanted.tags.clone(),
@@ -281,12 +285,13 @@ fn provide(input: &Input, wanted: &Wanted, settings: &Settings) -> Plan {
     if input.problem.is_some() {
         // Tried a moment ago; what is left is to tell.
         actions.clear();
+        again_after = key_check(input);
     }
     let found = status::verdict(input, wanted);
     // A proxy that carries keeps its addresses while its class is looked for.
     let entries = || load_balancer::entries(input, wanted, found.reason.is_true());
     Plan {
-        again_after: key_check(input),
+        again_after,
         load_balancer: is_load_balancer(&input.service, settings).then(entries),
         verdict: Some(waits.unwrap_or(found)),
         actions,

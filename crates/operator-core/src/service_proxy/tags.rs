@@ -2,6 +2,8 @@
 //!
 //! What the device carries is noted on the Secret, so that knowing it costs no call.
 
+use std::time::Duration;
+
 use isthmus_contract::secret_key;
 
 use super::{
@@ -10,6 +12,9 @@ use super::{
     intent::Wanted,
     plan::{Action, key_id, text},
 };
+
+/// When tags are tried again on a device that the API did not know: one that has just come, or one whose proxy is about to ask for another.
+pub(super) const CHECK: Duration = Duration::from_mins(1);
 
 /// The tags that the device carries, as far as is known.
 pub(super) fn on_device(input: &Input) -> Option<String> {

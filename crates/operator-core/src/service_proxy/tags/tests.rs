@@ -1,7 +1,8 @@
 use isthmus_contract::annotation;
 
+use super::CHECK;
 use crate::service_proxy::{
-    Action, Input,
+    Action, ControlProblem, Input,
     plan::plan,
     test_objects::{come_up, exposed, ingress_wanted, input, settings, settle},
 };
@@ -35,6 +36,22 @@ fn changed_tags_are_set_once_without_a_new_pod() {
         plan(&input, &settings()).actions.is_empty(),
         "the same set in another order"
     );
+}
+
+#[test]
+fn tags_of_a_device_that_the_api_does_not_know_are_tried_again_in_a_minute_and_refused_ones_are_not() {
+    let mut input = logged_in();
+    ask_for(&mut input, "tag:web");
+    assert_eq!(plan(&input, &settings()).again_after, Some(CHECK));
+    input.tagged = Some(vec!["tag:web".to_owned()]);
+    assert_eq!(plan(&input, &settings()).again_after, None);
+    input.tagged = None;
+    input.problem = Some(ControlProblem {
+        message: "tag:web is not yours".to_owned(),
+        of_tailnet: true,
+        refused: false,
+    });
+    assert_eq!(plan(&input, &settings()).again_after, None);
 }
 
 #[test]
