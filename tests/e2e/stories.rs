@@ -17,7 +17,7 @@ use isthmus_testkit::netns::Process;
 use isthmus_testkit::soak;
 use isthmus_testkit::story::{
     Address, Alias, Carry, ClassState, Expected, Hand, Part, Place, Plain, Presence, Reason, SLOTS, Shape, Step, Story,
-    Wish, fresh_seed, given_seed, on_a_cluster, service_name, tell,
+    Wish, first_seed, on_a_cluster, service_name, tell,
 };
 use isthmus_testkit::wait;
 use isthmus_testkit::world::Host;
@@ -97,7 +97,7 @@ fn what_random_stories_lead_to_is_reached_and_nothing_else() {
         stage: &stage,
     };
     let count = if soak::is_asked() { 20 } else { 3 };
-    let first = given_seed().unwrap_or_else(fresh_seed);
+    let first = first_seed();
     println!("{count} stories from ISTHMUS_STORY_SEED={first}");
     for seed in first..first + count {
         let story = tell(&on_a_cluster(), seed);

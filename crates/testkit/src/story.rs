@@ -14,6 +14,8 @@ pub use wish::{Address, Alias, Asked, Balancer, Carry, Expose, Place, Shape, Tag
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
+use crate::soak;
+
 /// How many Services a story has at most; each has a number below this.
 pub const SLOTS: u8 = 2;
 
@@ -23,12 +25,18 @@ pub fn service_name(slot: u8) -> String {
 }
 
 /// The number in the environment variable `ISTHMUS_STORY_SEED`, if there is one: the story to begin with.
-pub fn given_seed() -> Option<u64> {
+fn given_seed() -> Option<u64> {
     std::env::var("ISTHMUS_STORY_SEED").ok()?.parse().ok()
 }
 
-/// A seed that differs from run to run.
-pub fn fresh_seed() -> u64 {
+/// The number of the first story: the one that is given; one that differs from run to run where longer runs are asked for; else always
+/// the same, so that a change fails for what it does and not by chance.
+pub fn first_seed() -> u64 {
+    let fallback = || if soak::is_asked() { fresh_seed() } else { 0 };
+    given_seed().unwrap_or_else(fallback)
+}
+
+fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     // The standard library seeds its maps by chance. Short numbers are easier to type.
     std::collections::hash_map::RandomState::new().build_hasher().finish() % 1_000_000_000

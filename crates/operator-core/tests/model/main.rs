@@ -1,7 +1,7 @@
 //! The operator's plan against a plain model of what it should lead to: thousands of random stories of users' edits and
 //! of faults, told to a world in memory. What the proxies make of their documents is their own pure code.
 //!
-//! `ISTHMUS_STORY_SEED` is the number of the first story, `ISTHMUS_STORIES` how many there are.
+//! `ISTHMUS_STORY_SEED` is the number of the first story, `ISTHMUS_STORIES` how many there are; longer runs begin at another number each time.
 #![allow(
     clippy::panic,
     clippy::print_stdout,
@@ -22,7 +22,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use isthmus_testkit::soak;
-use isthmus_testkit::story::{Place, fresh_seed, given_seed, shortest_failure, story};
+use isthmus_testkit::story::{Place, first_seed, shortest_failure, story};
 
 /// How many stories are told.
 const STORIES: u64 = 10_000;
@@ -47,7 +47,7 @@ fn place() -> Place {
 fn every_story_ends_as_the_plain_model_says() {
     let given = std::env::var("ISTHMUS_STORIES").ok().and_then(|text| text.parse().ok());
     let count = given.unwrap_or(if soak::is_asked() { 10 * STORIES } else { STORIES });
-    let first = given_seed().unwrap_or_else(fresh_seed);
+    let first = first_seed();
     println!("{count} stories from ISTHMUS_STORY_SEED={first}");
     let workers = thread::available_parallelism().map_or(1, |number| number.get() as u64);
     let failures = Mutex::new(Vec::new());
