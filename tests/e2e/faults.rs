@@ -1,6 +1,7 @@
 //! What goes on, and what comes back, when parts of the whole are taken away.
 
 mod conditions;
+mod cut_off;
 mod first_login;
 mod outages;
 mod removal;
