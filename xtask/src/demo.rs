@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use self::report::Row;
-use self::stage::Stage;
+use self::stage::{Places, Stage};
 use crate::process::say;
 
 /// How to run the demo.
@@ -44,7 +44,7 @@ impl Options {
 /// # Errors
 /// When something does not start, or a case does not show what it claims.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let mut stage = Stage::set(options.debug).inspect_err(|_| stage::clear())?;
+    let mut stage = Stage::set(options.debug, Places::BehindRouters).inspect_err(|_| stage::clear())?;
     let rows = show(&stage);
     match &rows {
         Ok(rows) => report::print(rows, options.json),

@@ -9,6 +9,7 @@
 
 mod isolate;
 mod namespace;
+mod nat;
 mod process;
 
 use std::cell::Cell;
@@ -18,6 +19,7 @@ use std::thread;
 
 pub use isolate::{Passed, is_allowed, isolate};
 pub use namespace::Namespace;
+pub use nat::Nat;
 pub use process::Process;
 
 /// The network of one test.

@@ -2,6 +2,8 @@
 
 mod api;
 
+use std::ffi::OsString;
+use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::netns::Process;
@@ -17,6 +19,8 @@ use crate::world::Host;
 
 /// Port of the control server and its API.
 const PORT: u16 = 8080;
+/// Port of the relay, where there is one.
+const RELAY_PORT: u16 = 3340;
 /// How long a program may take to be there.
 const PATIENCE: Duration = Duration::from_secs(45);
 
@@ -27,7 +31,7 @@ pub struct Tailnet {
     program: PathBuf,
     folder: PathBuf,
     /// Further arguments of the control server.
-    options: Vec<PathBuf>,
+    options: Vec<OsString>,
     client_id: String,
     client_secret: String,
     /// The control server, while it runs.
@@ -43,7 +47,27 @@ pub struct Member {
     pub address: String,
     /// What it logs.
     pub log: PathBuf,
+    program: PathBuf,
+    state: PathBuf,
     process: Process,
+}
+
+/// How datagrams travel between a member and a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From one to the other.
+    Direct,
+    /// By a relay.
+    Relayed,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Direct => "direct",
+            Self::Relayed => "by relay",
+        })
+    }
 }
 
 impl Tailnet {
@@ -62,10 +86,19 @@ impl Tailnet {
     pub fn start_with_policy(host: Host, program: &Path, folder: &Path, policy: &str) -> Result<Self> {
         let file = folder.join("policy.hujson");
         fs::write(&file, policy).with_context(|| format!("write {}", file.display()))?;
-        Self::start_with(host, program, folder, vec![PathBuf::from("--policy"), file])
+        Self::start_with(host, program, folder, vec!["--policy".into(), file.into()])
     }
 
-    fn start_with(host: Host, program: &Path, folder: &Path, options: Vec<PathBuf>) -> Result<Self> {
+    /// The same with a relay, for nodes that have no direct path.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with_relay(host: Host, program: &Path, folder: &Path) -> Result<Self> {
+        let relay = format!("{}:{RELAY_PORT}", host.address);
+        Self::start_with(host, program, folder, vec!["--relay".into(), relay.into()])
+    }
+
+    fn start_with(host: Host, program: &Path, folder: &Path, options: Vec<OsString>) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         let mut tailnet = Self {
             host,
@@ -139,10 +172,7 @@ impl Tailnet {
     /// # Errors
     /// When it does not get one; the error shows the end of its log.
     pub fn join(&self, host: Host, name: &str) -> Result<Member> {
-        let (key, log) = (
-            self.folder.join(format!("{name}.key")),
-            self.folder.join(format!("{name}.log")),
-        );
+        let [key, log, state] = ["key", "log", "state"].map(|kind| self.folder.join(format!("{name}.{kind}")));
         fs::write(&key, self.auth_key()?).with_context(|| format!("write {}", key.display()))?;
         let mut command = Command::new(&self.program);
         command
@@ -156,7 +186,7 @@ impl Tailnet {
             ])
             .arg(&key)
             .arg("--state-dir")
-            .arg(self.folder.join(format!("{name}.state")));
+            .arg(&state);
         let process = spawn(&host, command, &log)?;
         let mut address = None;
         self.wait_until(name, &log, |tailnet| {
@@ -168,6 +198,8 @@ impl Tailnet {
             host,
             address,
             log,
+            program: self.program.clone(),
+            state,
             process,
         })
     }
@@ -200,6 +232,33 @@ impl Member {
     /// The process id of the node.
     pub fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// How datagrams travel between the member and the peer with this address, as its node tells people; nothing while it
+    /// knows no such peer or no way.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub fn way_to(&self, peer: &str) -> Result<Option<Way>> {
+        let mut ask = Command::new(&self.program);
+        ask.args(["node", "status", "--json", "--state-dir"]).arg(&self.state);
+        let output = ask.output().context("run isthmus node status")?;
+        ensure!(
+            output.status.success(),
+            "isthmus node status fails: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        let status: Value = serde_json::from_slice(&output.stdout).context("understand the status")?;
+        let peers = status["peers"].as_array().into_iter().flatten();
+        let mut found = peers.filter(|one| {
+            let addresses = one["addresses"].as_array();
+            addresses.is_some_and(|addresses| addresses.contains(&Value::from(peer)))
+        });
+        Ok(found.next().and_then(|peer| {
+            let way = &peer["way"];
+            let direct = way.get("direct").map(|_| Way::Direct);
+            direct.or_else(|| way.get("relay").map(|_| Way::Relayed))
+        }))
     }
 }
 

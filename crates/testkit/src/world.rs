@@ -3,18 +3,19 @@
 //! ```text
 //!  Pods ─ node (masquerades) ─┐
 //!  Pods ─ node (masquerades) ─┴─ router (masquerades) ─ 203.0.113.0/24 ─┬─ host
-//!                                                                       └─ host
+//!                                                                       ├─ host
+//!                                                                       └─ router of a home ─ host
 //! ```
 //!
 //! Pods reach the hosts as they would reach the Internet. Nothing outside has a route to Pods, Services or nodes, and
 //! the router lets nothing in that was not asked for. All of it is gone with the process that made it.
 
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use isthmus_cluster::Cluster;
 
-use crate::netns::{Namespace, Net, Switch};
+use crate::netns::{Namespace, Nat, Net, Switch};
 
 /// The outside network (TEST-NET-3 of RFC 5737, so that it cannot be mistaken for an address of the cluster).
 pub const OUTSIDE: &str = "203.0.113.0/24";
@@ -36,13 +37,22 @@ pub struct World {
     _turn: MutexGuard<'static, ()>,
 }
 
-/// A host on the outside network.
+/// A host on the outside network, or behind a router that is on it.
 #[derive(Clone, Debug)]
 pub struct Host {
     /// Its network namespace.
     pub namespace: Namespace,
-    /// Its address.
+    /// The address under which it appears on the outside network.
     pub address: String,
+    /// Kept because the way to the host is gone with them.
+    _home: Option<Arc<Home>>,
+}
+
+/// A router and the network behind it.
+#[derive(Debug)]
+struct Home {
+    _router: Namespace,
+    _network: Switch,
 }
 
 impl World {
@@ -81,13 +91,37 @@ impl World {
 
     /// Adds a host; `number` is the last part of its address, 2 to 254.
     pub fn host(&self, name: &str, number: u8) -> Host {
+        Host {
+            namespace: self.plug_in(name, number),
+            address: outside_host(number),
+            _home: None,
+        }
+    }
+
+    /// Adds a host behind a router; `number` is the last part of the router's address, 2 to 254.
+    pub fn host_behind(&self, nat: Nat, name: &str, number: u8) -> Host {
+        if nat == Nat::None {
+            return self.host(name, number);
+        }
+        let router = self.plug_in(&format!("{name}-router"), number);
         let namespace = self.net.namespace(name);
-        self.net
-            .plug(&self.outside, &namespace, "eth0", &[&outside_address(number)]);
+        let network = self.net.hide(&namespace, &router, number, nat);
         Host {
             namespace,
             address: outside_host(number),
+            _home: Some(Arc::new(Home {
+                _router: router,
+                _network: network,
+            })),
         }
+    }
+
+    /// A namespace on the outside network.
+    fn plug_in(&self, name: &str, number: u8) -> Namespace {
+        let namespace = self.net.namespace(name);
+        self.net
+            .plug(&self.outside, &namespace, "eth0", &[&outside_address(number)]);
+        namespace
     }
 }
 

@@ -1,15 +1,10 @@
 //! What path two nodes find, whatever is in front of each.
-//!
-//! Linux maps a port to itself as long as it is free, so that a node behind `masquerade` has one address for all of the world: easy. With
-//! `fully-random` every destination sees another port: hard. What comes in unasked is dropped, as home routers do; a kernel that answered
-//! it would give the port away.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use isthmus_testkit::netns::{Namespace, Switch};
+use isthmus_testkit::netns::{Nat, Switch};
 use isthmus_testkit::wait;
 
 use super::world::{RunningNode, Tailnet};
@@ -18,21 +13,6 @@ use crate::node::{can_run, content, transfer};
 /// How long two nodes keep to the relay before it counts: they have searched several times by then.
 const SEARCHES: Duration = Duration::from_secs(4);
 
-/// What is between a node and the world.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Nat {
-    /// Nothing.
-    None,
-    /// One mapping for all destinations; whoever was sent to may answer, from any port.
-    AddressFiltered,
-    /// One mapping for all destinations; only the port that was sent to may answer.
-    PortFiltered,
-    /// A mapping for each destination.
-    Hard,
-    /// As `PortFiltered`, and no UDP gets out.
-    Blocked,
-}
-
 /// The path that two nodes find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
@@ -40,69 +20,17 @@ enum Found {
     Relayed,
 }
 
-impl fmt::Display for Nat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "no NAT",
-            Self::AddressFiltered => "easy NAT, open to addresses",
-            Self::PortFiltered => "easy NAT, open to ports",
-            Self::Hard => "hard NAT",
-            Self::Blocked => "UDP blocked",
-        })
-    }
-}
-
 /// Puts a machine behind a router: its place is taken by a host that only the router leads to.
 pub(super) fn hide(tailnet: &mut Tailnet, which: usize, nat: Nat) -> Option<Switch> {
     if nat == Nat::None {
         return None;
     }
-    let switch = tailnet.net.switch(&format!("home{which}"));
     let hidden = tailnet.net.namespace(&format!("hidden{which}"));
     let router = std::mem::replace(&mut tailnet.machines[which], hidden);
-    let hidden = &tailnet.machines[which];
-    let net = format!("192.168.{}", which + 7);
-    tailnet.net.plug(&switch, &router, "eth1", &[&format!("{net}.1/24")]);
-    tailnet.net.plug(&switch, hidden, "eth0", &[&format!("{net}.2/24")]);
-    hidden.ip(&format!("route add default via {net}.1"));
-    router.sysctl("net.ipv4.ip_forward", "1");
-    let masquerade = if nat == Nat::Hard {
-        "masquerade fully-random"
-    } else {
-        "masquerade"
-    };
-    for line in [
-        "add table ip nat",
-        "add chain ip nat post { type nat hook postrouting priority 100 ; }",
-        &format!("add rule ip nat post oifname eth0 {masquerade}"),
-        "add chain ip nat input { type filter hook input priority 0 ; }",
-        "add rule ip nat input iifname eth0 meta l4proto udp ct state new drop",
-        "add chain ip nat forward { type filter hook forward priority 0 ; }",
-    ] {
-        router.check(&format!("nft {line}"));
-    }
-    fill_forward(&router, nat, &net);
-    router.check("nft add rule ip nat forward iifname eth0 ct status dnat accept");
-    router.check("nft add rule ip nat forward iifname eth0 ct state new drop");
+    let number = u8::try_from(which + 7).unwrap();
+    let switch = tailnet.net.hide(&tailnet.machines[which], &router, number, nat);
     tailnet.routers.push(router);
     Some(switch)
-}
-
-fn fill_forward(router: &Namespace, nat: Nat, net: &str) {
-    match nat {
-        Nat::Blocked => {
-            router.check("nft add rule ip nat forward meta l4proto udp drop");
-        }
-        Nat::AddressFiltered => {
-            router.check("nft add set ip nat heard { type ipv4_addr ; flags dynamic,timeout ; timeout 60s ; }");
-            router.check("nft add rule ip nat forward iifname eth1 udp sport 41641 update @heard { ip daddr }");
-            router.check("nft add chain ip nat pre { type nat hook prerouting priority -100 ; }");
-            router.check(&format!(
-                "nft add rule ip nat pre iifname eth0 udp dport 41641 ip saddr @heard dnat to {net}.2"
-            ));
-        }
-        Nat::None | Nat::PortFiltered | Nat::Hard => {}
-    }
 }
 
 /// Whether both nodes send directly.

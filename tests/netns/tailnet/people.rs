@@ -4,11 +4,11 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use isthmus_testkit::netns::Namespace;
+use isthmus_testkit::netns::{Namespace, Nat};
 use isthmus_testkit::{binary, wait};
 use serde_json::Value;
 
-use super::nat::{Nat, hide};
+use super::nat::hide;
 use super::relay::{cut, mend};
 use super::world::Tailnet;
 use crate::node::can_run;

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
+use isthmus_testkit::netns::Nat;
 use isthmus_testkit::wait;
 
-use super::nat::{Nat, hide};
+use super::nat::hide;
 use super::world::Tailnet;
 use crate::node::{can_run, content, transfer};
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use self::audit::{Audit, Requests};
 use super::accounts::{Memory, Pod};
-use crate::demo::stage::{Stage, run_on, until};
+use crate::demo::stage::{Places, Stage, run_on, until};
 use crate::process::say;
 
 /// A web server in the cluster; every Service of this benchmark leads to it.
@@ -75,7 +75,7 @@ struct Burst {
 /// # Errors
 /// When the stage cannot be set, or a Service is not reached.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let mut stage = Stage::set(options.debug)?;
+    let mut stage = Stage::set(options.debug, Places::Open)?;
     let measured = measure(&stage, options);
     if measured.is_err() {
         stage.dump();

@@ -14,7 +14,7 @@ use serde::Serialize;
 use self::latency::Latency;
 use self::streams::Throughput;
 use super::accounts::{Memory, Pod};
-use crate::demo::stage::{Stage, until};
+use crate::demo::stage::{Places, Stage, until};
 use crate::process::say;
 
 /// Servers in the cluster that the tailnet reaches, a client in the cluster, and a name for a host outside.
@@ -79,7 +79,7 @@ struct Scene<'a> {
 /// # Errors
 /// When the stage cannot be set, or traffic does not pass.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let mut stage = Stage::set(options.debug)?;
+    let mut stage = Stage::set(options.debug, Places::Open)?;
     let measured = measure(&stage, options);
     if measured.is_err() {
         stage.dump();

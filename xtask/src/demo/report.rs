@@ -24,6 +24,10 @@ pub(super) struct Row {
     pub(super) peer: String,
     /// The address that it must see it at: that of the proxy, or of the way out behind it.
     pub(super) expected_peer: String,
+    /// How datagrams travel between the proxy and the device outside.
+    pub(super) way: String,
+    /// How they must, with what is between the two.
+    pub(super) expected_way: String,
     /// Seconds from the apply until the condition was true.
     pub(super) ready_s: f64,
     /// Seconds from the apply until the first answer.
@@ -33,7 +37,10 @@ pub(super) struct Row {
 impl Row {
     /// Whether the case shows what it claims.
     pub(super) fn holds(&self) -> bool {
-        self.failed_before && self.received == self.expected && self.peer == self.expected_peer
+        self.failed_before
+            && self.received == self.expected
+            && self.peer == self.expected_peer
+            && self.way == self.expected_way
     }
 }
 
@@ -65,6 +72,7 @@ fn render_row(row: &Row) -> String {
        now          {}
        received     1 MiB, sha256 {} ({} sent)
        server saw   {} (must be {})
+       datagrams    {} (must be {})
        ready after  {:.1} s, first byte after {:.1} s",
         row.case,
         row.before,
@@ -73,6 +81,8 @@ fn render_row(row: &Row) -> String {
         if row.received == row.expected { "as" } else { "NOT as" },
         row.peer,
         row.expected_peer,
+        row.way,
+        row.expected_way,
         row.ready_s,
         row.first_byte_s,
     )

@@ -8,8 +8,8 @@ use std::{io::Write, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 use isthmus_cluster::{Cluster, ClusterSpec, Tools, target_folder, workspace_folder};
-use isthmus_testkit::netns::{Namespace, Process};
-use isthmus_testkit::tailnet::{Member, Tailnet};
+use isthmus_testkit::netns::{Namespace, Nat, Process};
+use isthmus_testkit::tailnet::{Member, Tailnet, Way};
 use isthmus_testkit::workload;
 use isthmus_testkit::world::{Host, World};
 use serde_json::{Value, json};
@@ -22,6 +22,34 @@ use crate::process::say;
 
 /// How long anything may take to come about.
 const PATIENCE: Duration = Duration::from_mins(2);
+
+/// How long two nodes may search for the way that they shall find.
+const SEARCH: Duration = Duration::from_secs(30);
+
+/// Where the laptop and the database host are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Places {
+    /// The laptop at home behind a NAT, the database behind a firewall that lets no UDP out.
+    BehindRouters,
+    /// Both on the outside network itself, for figures of the data path alone.
+    Open,
+}
+
+impl Places {
+    fn of_laptop(self) -> Nat {
+        match self {
+            Self::BehindRouters => Nat::PortFiltered,
+            Self::Open => Nat::None,
+        }
+    }
+
+    fn of_database(self) -> Nat {
+        match self {
+            Self::BehindRouters => Nat::Blocked,
+            Self::Open => Nat::None,
+        }
+    }
+}
 
 /// Everything that the demo started.
 pub(crate) struct Stage {
@@ -48,7 +76,7 @@ fn build_all(debug: bool) -> Result<Built> {
 
 impl Stage {
     /// Builds what is missing and starts all but the operator. The cluster is the demo's own and always a new one.
-    pub(crate) fn set(debug: bool) -> Result<Self> {
+    pub(crate) fn set(debug: bool, places: Places) -> Result<Self> {
         debian::ensure_packages(&isthmus_cluster::missing_packages())?;
         debian::ensure_packages(&workload::missing_packages())?;
         let built = build_all(debug)?;
@@ -61,10 +89,10 @@ impl Stage {
         let world = World::around(&cluster);
         let folder = spec.state.join("tailnet");
         remove(&folder)?;
-        let tailnet = Tailnet::start(world.host("tailnet", 2), &built.program, &folder)?;
+        let tailnet = Tailnet::start_with_relay(world.host("tailnet", 2), &built.program, &folder)?;
         say(&format!("a tailnet runs at {}", tailnet.login_server()));
-        let laptop = tailnet.join(world.host("laptop", 3), "laptop")?;
-        let database = tailnet.join(world.host("database", 4), "database")?;
+        let laptop = tailnet.join(world.host_behind(places.of_laptop(), "laptop", 3), "laptop")?;
+        let database = tailnet.join(world.host_behind(places.of_database(), "database", 4), "database")?;
         say(&format!(
             "laptop {} and database {} are on it",
             laptop.address, database.address
@@ -181,6 +209,19 @@ impl Stage {
             .split_whitespace()
             .find(|address| address.contains(':') == ipv6);
         Ok(of_family.context("the Pod has an address of the family")?.to_owned())
+    }
+
+    /// How datagrams travel between a member and the device with this address, after the two had time to find the way that is
+    /// expected.
+    pub(super) fn way(member: &Member, device: &str, expected: Way) -> Result<String> {
+        let deadline = Instant::now() + SEARCH;
+        loop {
+            let way = member.way_to(device)?;
+            if way == Some(expected) || Instant::now() > deadline {
+                return Ok(way.map_or_else(|| "none".to_owned(), |way| way.to_string()));
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// The address under which the cluster's Pods appear outside.

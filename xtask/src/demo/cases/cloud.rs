@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use isthmus_testkit::tailnet::Way;
 
 use super::{control, on_laptop_with_patience, redis_client, repeat_on_laptop, sha256, wait_for};
 use crate::demo::redis;
@@ -39,6 +40,8 @@ pub(super) fn show(stage: &Stage) -> Result<Row> {
         peer: redis_client(&client).unwrap_or_else(|| "not said".to_owned()),
         // What leaves the cluster has the address of its way out.
         expected_peer: stage.router_address(),
+        way: Stage::way(&stage.laptop, &address, Way::Direct)?,
+        expected_way: Way::Direct.to_string(),
         ready_s,
         first_byte_s,
     })

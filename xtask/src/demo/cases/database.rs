@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use isthmus_testkit::tailnet::Way;
 use isthmus_testkit::workload;
 
 use super::{control, redis_client, sha256, wait_for};
@@ -72,6 +73,9 @@ fn reach(stage: &Stage, case: &Case<'_>) -> Result<Row> {
     let client = ask(stage, &host, &["client", "info"])
         .map_err(anyhow::Error::msg)
         .context("ask who the client is")?;
+    let proxy = stage
+        .address_of(&format!("default-{}", case.service))?
+        .context("the proxy is a device of the tailnet")?;
     say(&format!("a Pod reaches the database as {host}"));
     Ok(Row {
         case: case.name,
@@ -85,9 +89,9 @@ fn reach(stage: &Stage, case: &Case<'_>) -> Result<Row> {
         received: sha256(received.trim_end().as_bytes()),
         expected: case.expected.to_owned(),
         peer: redis_client(&client).unwrap_or_else(|| "not said".to_owned()),
-        expected_peer: stage
-            .address_of(&format!("default-{}", case.service))?
-            .context("the proxy is a device of the tailnet")?,
+        way: Stage::way(&stage.database, &proxy, Way::Relayed)?,
+        expected_way: Way::Relayed.to_string(),
+        expected_peer: proxy,
         ready_s,
         first_byte_s,
     })

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use isthmus_testkit::tailnet::Way;
 
 use super::{
     balancer_address, control, fetch, hash_in_pod, last_web_client, on_laptop_with_patience, repeat_on_laptop, sha256,
@@ -44,6 +45,7 @@ pub(super) fn show(stage: &Stage) -> Result<[Row; 2]> {
         .context("fetch by TFTP")?;
     let expected = hash_in_pod(stage, "deployment/files", "/files/blob")?;
     let proxy = stage.proxy_pod_address("files", false)?;
+    let way = Stage::way(&stage.laptop, &address, Way::Direct)?;
     say("the laptop reaches the balancer by TCP and by UDP");
 
     let row = |case, before: (String, bool), program: &str, received: &[u8], peer: Option<String>, first_byte_s| {
@@ -61,6 +63,8 @@ pub(super) fn show(stage: &Stage) -> Result<[Row; 2]> {
             expected: expected.clone(),
             peer: peer.unwrap_or_else(|| "not logged".to_owned()),
             expected_peer: proxy.clone(),
+            way: way.clone(),
+            expected_way: Way::Direct.to_string(),
             ready_s,
             first_byte_s,
         }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use isthmus_testkit::tailnet::Way;
 
 use super::{control, fetch, hash_in_pod, last_web_client, repeat_on_laptop, sha256, wait_for};
 use crate::demo::report::Row;
@@ -87,6 +88,8 @@ fn show(stage: &Stage, case: &Case<'_>) -> Result<Row> {
         expected: hash_in_pod(stage, "deployment/web", "/www/blob")?,
         peer: last_web_client(&log).unwrap_or_else(|| "not logged".to_owned()),
         expected_peer: stage.proxy_pod_address(case.service, case.ipv6)?,
+        way: Stage::way(&stage.laptop, &address, Way::Direct)?,
+        expected_way: Way::Direct.to_string(),
         ready_s,
         first_byte_s,
     })

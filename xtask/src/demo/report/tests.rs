@@ -11,6 +11,8 @@ fn row() -> Row {
         expected: "ab".repeat(32),
         peer: "10.244.1.5".to_owned(),
         expected_peer: "10.244.1.5".to_owned(),
+        way: "direct".to_owned(),
+        expected_way: "direct".to_owned(),
         ready_s: 3.25,
         first_byte_s: 4.0,
     }
@@ -41,6 +43,12 @@ fn case_holds_when_control_failed_content_is_the_same_and_the_proxy_was_seen() {
         }
         .holds()
     );
+}
+
+#[test]
+fn case_does_not_hold_when_datagrams_take_another_way() {
+    let way = "by relay".to_owned();
+    assert!(!Row { way, ..row() }.holds());
 }
 
 #[test]
