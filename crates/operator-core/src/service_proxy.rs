@@ -18,7 +18,7 @@ mod user_spec;
 pub use desired::tag_list;
 pub use input::{Child, Children, ControlProblem, Input, MintedKey};
 pub use intent::{Direction, Intent, Problem, Wanted, concerns, is_tag};
-pub use name::usual_name;
+pub use name::{possible_names, usual_name};
 pub use ownership::{belongs, is_for_metrics};
 pub use plan::{Action, AuthKeyWanted, Note, NoteKind, OwnStatus, Plan, key_description_prefix, plan};
 pub use status::ready_condition;

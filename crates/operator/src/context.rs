@@ -53,7 +53,7 @@ pub(crate) struct Memory(Mutex<BTreeMap<String, Remembered>>);
 #[derive(Default)]
 struct Remembered {
     failures: u32,
-    written: Option<Service>,
+    written: Option<Box<Service>>,
     /// Whether an object of its proxy was written since this replica leads.
     touched: bool,
     /// When its condition was written last.
@@ -106,7 +106,7 @@ impl Memory {
     /// Remembers a Service as the API server answered our write.
     pub(crate) fn wrote(&self, service: &Service) {
         let uid = service.uid().unwrap_or_default();
-        self.with(&uid, |memory| memory.written = Some(service.clone()));
+        self.with(&uid, |memory| memory.written = Some(Box::new(service.clone())));
     }
 
     /// The newer of what the cache has and what we wrote ourselves: the cache may lag behind our own writes.
@@ -120,7 +120,7 @@ impl Memory {
             {
                 memory.written = None;
             }
-            memory.written.clone().unwrap_or_else(|| cached.clone())
+            memory.written.as_deref().unwrap_or(cached).clone()
         })
     }
 

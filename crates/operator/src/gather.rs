@@ -1,12 +1,15 @@
 //! Collects what a plan is made from.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use isthmus_contract::{
     label,
     name::{metrics_name, secret_name},
 };
-use isthmus_operator_core::service_proxy::{Children, Input, belongs, is_for_metrics, usual_name};
+use isthmus_operator_core::{
+    service_monitor::ServiceMonitor,
+    service_proxy::{Children, Input, belongs, is_for_metrics, possible_names, usual_name},
+};
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
@@ -23,7 +26,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::{context::Context, error::Error};
+use crate::{cache::Cache, context::Context, error::Error, kept::Kept};
 
 /// What the caches know about `service`.
 pub(crate) fn cached(service: Service, context: &Context) -> Input {
@@ -34,15 +37,15 @@ pub(crate) fn cached(service: Service, context: &Context) -> Input {
     let usual = usual_name(&service);
     let (of_pod, of_metrics) = (secret_name(&usual, 0), metrics_name(&usual));
     let children = Children {
-        headless_service: find(&stores.headless_services, namespace, &usual, &mine),
-        secret: find(&stores.secrets, namespace, &of_pod, &mine),
-        service_account: find(&stores.service_accounts, namespace, &usual, &mine),
-        role: find(&stores.roles, namespace, &usual, &mine),
-        role_binding: find(&stores.role_bindings, namespace, &usual, &mine),
-        stateful_set: find(&stores.stateful_sets, namespace, &usual, &mine).map(Box::new),
-        pod: find(&stores.pods, namespace, &of_pod, &mine),
-        metrics_service: find(&stores.headless_services, namespace, &of_metrics, &metrics_of_mine).map(Box::new),
-        service_monitor: find(
+        headless_service: find(&stores.headless_services, &metadata, &usual, &mine),
+        secret: find(&stores.secrets, &metadata, &of_pod, &mine),
+        service_account: find(&stores.service_accounts, &metadata, &usual, &mine),
+        role: find(&stores.roles, &metadata, &usual, &mine),
+        role_binding: find(&stores.role_bindings, &metadata, &usual, &mine),
+        stateful_set: find(&stores.stateful_sets, &metadata, &usual, &mine).map(Box::new),
+        pod: find(&stores.pods, &metadata, &of_pod, &mine),
+        metrics_service: find(&stores.headless_services, &metadata, &of_metrics, &metrics_of_mine).map(Box::new),
+        service_monitor: monitor(
             stores.classes.service_monitors(),
             namespace,
             &of_metrics,
@@ -53,9 +56,11 @@ pub(crate) fn cached(service: Service, context: &Context) -> Input {
     let taken_names = if children.existing_name().is_some() {
         BTreeSet::new()
     } else {
-        others(&stores.headless_services, &mine)
-            .chain(others(&stores.stateful_sets, &mine))
-            .collect()
+        let mut names = possible_names(&service);
+        names.retain(|name| {
+            is_of_others(&stores.headless_services, name, &mine) || is_of_others(&stores.stateful_sets, name, &mine)
+        });
+        names
     };
     input(service, children, taken_names, context)
 }
@@ -124,30 +129,28 @@ fn selector(name: &str, namespace: &str) -> String {
     )
 }
 
-/// The object under its usual name, which is found at once, or else any that is `mine`: objects made by others are
+/// Of the objects of `service` the one under its usual name, or else any that is `mine`: objects made by others are
 /// adopted.
-fn find<K>(store: &Store<K>, namespace: &str, usual: &str, mine: &dyn Fn(&ObjectMeta) -> bool) -> Option<K>
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    let usual = store.get(&ObjectRef::new(usual).within(namespace));
-    if let Some(object) = usual.filter(|object| mine(object.meta())) {
-        return Some(K::clone(&object));
-    }
-    let mut found: Vec<_> = store.state().into_iter().filter(|object| mine(object.meta())).collect();
-    found.sort_by_key(|object| object.name_any());
-    found.first().map(|object| K::clone(object))
+fn find<K: Kept>(cache: &Cache<K>, service: &ObjectMeta, usual: &str, mine: &dyn Fn(&ObjectMeta) -> bool) -> Option<K> {
+    let found = cache.of(service).into_iter().filter(|object| mine(object.meta()));
+    found.min_by_key(|object| (object.name_any() != usual, object.name_any()))
 }
 
-fn others<'a, K>(store: &Store<K>, mine: &'a dyn Fn(&ObjectMeta) -> bool) -> impl Iterator<Item = String> + use<'a, K>
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    store
-        .state()
-        .into_iter()
-        .filter(|object| !mine(object.meta()))
-        .map(|object| object.name_any())
+/// As [`find`], of a kind that few clusters have.
+fn monitor(
+    store: &Store<ServiceMonitor>,
+    namespace: &str,
+    usual: &str,
+    mine: &dyn Fn(&ObjectMeta) -> bool,
+) -> Option<ServiceMonitor> {
+    let usual = store.get(&ObjectRef::new(usual).within(namespace));
+    let found = usual.filter(|object| mine(object.meta()));
+    let found = found.or_else(|| store.find(|object| mine(object.meta())));
+    found.map(Arc::unwrap_or_clone)
+}
+
+fn is_of_others<K: Kept>(cache: &Cache<K>, name: &str, mine: &dyn Fn(&ObjectMeta) -> bool) -> bool {
+    cache.get(name).is_some_and(|object| !mine(object.meta()))
 }
 
 async fn first<K>(client: &Client, namespace: &str, selector: &str) -> Result<Option<K>, Error>

@@ -4,6 +4,7 @@
 //! of Kubernetes, `lease` the leader's Lease.
 
 mod apply;
+mod cache;
 mod changes;
 mod context;
 mod devices;
@@ -12,6 +13,7 @@ mod events;
 #[cfg(test)]
 mod fake;
 mod gather;
+mod kept;
 mod lease;
 mod metrics;
 mod proxy_class;

@@ -21,7 +21,7 @@ use kube::{
 };
 use tokio::{sync::Notify, task::JoinSet, time::sleep};
 
-use crate::{changes::Changes, context::Context, error::Error, events, watch};
+use crate::{changes::Changes, context::Context, error::Error, events, kept, watch};
 use optional::Presence;
 
 /// How long to wait after the API server refused a condition.
@@ -72,9 +72,11 @@ impl Classes {
         let services = services.clone();
         let (service_monitors, monitors_known) = optional::watch(
             Api::namespaced(client.clone(), namespace),
-            kube::runtime::watcher::Config::default().labels(&watch::ours()),
+            kube::runtime::watcher::Config::default()
+                .page_size(watch::PAGE)
+                .labels(&watch::ours()),
             move |monitor: &ServiceMonitor| {
-                if let Some(service) = watch::parent(&monitor.metadata) {
+                if let Some(service) = kept::parent(&monitor.metadata) {
                     services.add(&service);
                 }
             },

@@ -15,8 +15,8 @@ use crate::{
     reconcile::{is_of_interest, reconcile},
 };
 
-/// Services looked at at the same time. One Service is never looked at twice at once.
-const CONCURRENCY: u16 = 4;
+/// Services looked at at the same time: a look mostly waits for answers. One Service is never looked at twice at once.
+const CONCURRENCY: u16 = 10;
 /// Changes that come this close together are one.
 const DEBOUNCE: Duration = Duration::from_millis(30);
 

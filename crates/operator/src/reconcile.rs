@@ -61,36 +61,38 @@ pub(crate) async fn reconcile(cached: Arc<Service>, context: Arc<Context>) -> Re
 async fn look(cached: &Service, context: &Context) -> Result<Option<Duration>, Error> {
     let service = context.memory.newest(cached);
     let mut input = gather::cached(service, context);
-    let first = plan(&input, &context.settings);
-    let makes_a_key = |action: &Action| matches!(action, Action::MintAuthKey(_));
-    if first.actions.iter().any(Action::is_final) {
+    let mut first = Some(plan(&input, &context.settings));
+    let wants = |kind: fn(&Action) -> bool| first.iter().flat_map(|plan| &plan.actions).any(kind);
+    if wants(Action::is_final) {
         input = gather::live(&input.service, context).await?;
-    } else if first.actions.iter().any(makes_a_key) && context.memory.may_lag(input.service_uid()) {
+        first = None;
+    } else if wants(|action| matches!(action, Action::MintAuthKey(_))) && context.memory.may_lag(input.service_uid()) {
         input = gather::with_live_secret(input, context).await?;
+        first = None;
     }
     let existing = input.service.status.clone();
-    let mut acted = act(&mut input, context).await;
+    let mut acted = act(&mut input, first, context).await;
     if let Err(error) = &acted
         && error.concerns_owner()
     {
         input.problem = Some(problem(error));
         if ends_anyway(&input, context) {
-            acted = act(&mut input, context).await;
+            acted = act(&mut input, None, context).await;
         } else {
-            act(&mut input, context).await?;
+            act(&mut input, None, context).await?;
         }
     }
-    match acted {
-        Err(error) if !error.concerns_owner() => Err(error),
-        acted => {
-            let again = tell(&mut input, existing.as_ref(), context).await?;
-            let notes = acted?;
-            for note in &notes {
-                events::publish(&context.client, &context.instance, &input.service, note).await;
-            }
-            Ok(again)
-        }
+    let (notes, last) = match acted {
+        Err(error) if !error.concerns_owner() => return Err(error),
+        Err(error) => (Err(error), None),
+        Ok(acted) => (Ok(acted.notes), acted.settled),
+    };
+    let last = last.unwrap_or_else(|| plan(&input, &context.settings));
+    let again = tell(&mut input, &last, existing.as_ref(), context).await?;
+    for note in &notes? {
+        events::publish(&context.client, &context.instance, &input.service, note).await;
     }
+    Ok(again)
 }
 
 fn problem(error: &Error) -> ControlProblem {
@@ -110,12 +112,25 @@ fn ends_anyway(input: &Input, context: &Context) -> bool {
         .any(|action| matches!(action, Action::ReleaseFinalizer))
 }
 
-/// Carries out plans until one needs nothing of the tailnet that the next has to note. Gives back what people should hear.
-async fn act(input: &mut Input, context: &Context) -> Result<Vec<service_proxy::Note>, Error> {
+/// What came of carrying out plans.
+struct Acted {
+    /// What people should hear.
+    notes: Vec<service_proxy::Note>,
+    /// The last plan, when it asked for nothing: what it says still holds.
+    settled: Option<Plan>,
+}
+
+/// Carries out plans until one needs nothing of the tailnet that the next has to note. `first` is the plan for `input`,
+/// if it has been made already.
+async fn act(input: &mut Input, mut first: Option<Plan>, context: &Context) -> Result<Acted, Error> {
     let mut notes = Vec::new();
     for _ in 0..ROUNDS {
-        let plan = plan(input, &context.settings);
+        let plan = first.take().unwrap_or_else(|| plan(input, &context.settings));
         notes.extend(plan.notes.clone());
+        if plan.actions.is_empty() {
+            let settled = Some(plan);
+            return Ok(Acted { notes, settled });
+        }
         let mut again = false;
         for action in &plan.actions {
             perform(action, input, context).await?;
@@ -126,7 +141,7 @@ async fn act(input: &mut Input, context: &Context) -> Result<Vec<service_proxy::
             break;
         }
     }
-    Ok(notes)
+    Ok(Acted { notes, settled: None })
 }
 
 async fn perform(action: &Action, input: &mut Input, context: &Context) -> Result<(), Error> {
@@ -232,10 +247,10 @@ async fn mint(wanted: &AuthKeyWanted, context: &Context) -> Result<MintedKey, ta
 /// Writes the status and publishes news, if there are any. The one place that writes a status.
 async fn tell(
     input: &mut Input,
+    plan: &Plan,
     existing: Option<&ServiceStatus>,
     context: &Context,
 ) -> Result<Option<Duration>, Error> {
-    let plan = plan(input, &context.settings);
     let status = plan.status(existing, input.service.metadata.generation, &input.now);
     // A Service whose last finalizer went has no status to clear.
     let is_gone = plan.verdict.is_none() && input.is_deleted();
@@ -253,7 +268,7 @@ async fn tell(
         context.memory.told(input.service_uid(), Instant::now());
         context.metrics.wrote_condition();
     }
-    for note in news(&plan, ready_condition(existing)) {
+    for note in news(plan, ready_condition(existing)) {
         events::publish(&context.client, &context.instance, &input.service, &note).await;
     }
     Ok(plan.again_after)

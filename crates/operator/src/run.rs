@@ -124,7 +124,7 @@ async fn work(
         cluster_id: identity.metadata.uid.unwrap_or_default(),
         ..config.settings
     };
-    let watches = Watches::start(&client, &settings.namespace);
+    let watches = Watches::start(&client, &settings);
     tokio::select! {
         ready = watches.stores.ready() => ready.map_err(RunError::Watch)?,
         () = shutdown.begun() => return Ok(()),

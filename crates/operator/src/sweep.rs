@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
     time::Duration,
 };
 
@@ -12,7 +13,8 @@ use k8s_openapi::{
     api::core::v1::{Secret, Service},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{Api, Resource, api::ListParams, runtime::reflector::Store};
+use kube::{Api, api::ListParams};
+use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
 use crate::{context::Context, devices, error::Error, gather, watch};
@@ -60,42 +62,27 @@ async fn orphans(context: &Context) -> Result<BTreeSet<String>, Error> {
         return Ok(uids);
     }
     let api: Api<Service> = Api::all(context.client.clone());
-    let services = api
-        .list_metadata(&ListParams::default())
-        .await
-        .map_err(|cause| Error::kubernetes("list Services", cause))?;
-    for service in services.items {
-        uids.remove(&service.metadata.uid.unwrap_or_default());
-    }
+    for_each(&api, ListParams::default(), "list Services", |service| {
+        uids.remove(&service.uid.unwrap_or_default());
+    })
+    .await?;
     Ok(uids)
 }
 
 fn seeming_orphans(context: &Context) -> BTreeSet<String> {
     let stores = &context.stores;
-    let mut uids = BTreeSet::new();
-    collect(&stores.headless_services, &mut uids);
-    collect(&stores.secrets, &mut uids);
-    collect(&stores.service_accounts, &mut uids);
-    collect(&stores.roles, &mut uids);
-    collect(&stores.role_bindings, &mut uids);
-    collect(&stores.stateful_sets, &mut uids);
+    let mut uids = stores.headless_services.parent_uids();
+    uids.append(&mut stores.secrets.parent_uids());
+    uids.append(&mut stores.service_accounts.parent_uids());
+    uids.append(&mut stores.roles.parent_uids());
+    uids.append(&mut stores.role_bindings.parent_uids());
+    uids.append(&mut stores.stateful_sets.parent_uids());
     for service in stores.services.state() {
         if let Some(uid) = &service.metadata.uid {
             uids.remove(uid);
         }
     }
     uids
-}
-
-fn collect<K: Resource<DynamicType = ()> + Clone + 'static>(store: &Store<K>, uids: &mut BTreeSet<String>) {
-    uids.extend(store.state().into_iter().filter_map(|object| parent_uid(object.meta())));
-}
-
-fn parent_uid(metadata: &ObjectMeta) -> Option<String> {
-    let labels = metadata.labels.as_ref()?;
-    (labels.get(label::PARENT_RESOURCE_TYPE)? == label::PARENT_TYPE_SERVICE)
-        .then(|| labels.get(label::PARENT_UID).cloned())
-        .flatten()
 }
 
 async fn remove(context: &Context, uid: &str) -> Result<(), Error> {
@@ -147,14 +134,39 @@ async fn revoke_unheld_keys(context: &Context) -> Result<(), Error> {
 
 async fn held_keys(context: &Context) -> Result<BTreeSet<String>, Error> {
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &context.settings.namespace);
-    let secrets = api
-        .list_metadata(&ListParams::default().labels(&watch::ours()))
-        .await
-        .map_err(|cause| Error::kubernetes("list Secrets", cause))?;
-    let key_of = |metadata: ObjectMeta| metadata.annotations?.remove(annotation::AUTH_KEY_ID);
-    Ok(secrets
-        .items
-        .into_iter()
-        .filter_map(|secret| key_of(secret.metadata))
-        .collect())
+    let mut keys = BTreeSet::new();
+    let ours = ListParams::default().labels(&watch::ours());
+    for_each(&api, ours, "list Secrets", |secret| {
+        keys.extend(
+            secret
+                .annotations
+                .and_then(|mut all| all.remove(annotation::AUTH_KEY_ID)),
+        );
+    })
+    .await?;
+    Ok(keys)
+}
+
+/// Gives the metadata of everything that is there to `take`, a page at a time.
+async fn for_each<K>(
+    api: &Api<K>,
+    what: ListParams,
+    action: &'static str,
+    mut take: impl FnMut(ObjectMeta),
+) -> Result<(), Error>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    let mut page = what.limit(watch::PAGE);
+    loop {
+        let list = api
+            .list_metadata(&page)
+            .await
+            .map_err(|cause| Error::kubernetes(action, cause))?;
+        list.items.into_iter().for_each(|object| take(object.metadata));
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(()),
+        }
+    }
 }

@@ -70,13 +70,15 @@ impl SecretStore {
         self.known().is_lost(secret)
     }
 
-    /// Writes again all that this store knows.
+    /// Writes again all that this store knows, until the API server takes it.
     pub(crate) async fn restore(&self) {
-        let values = self.known().values.clone();
-        let all = values.into_iter().map(|(key, value)| (key, Some(value))).collect();
         tracing::info!("the Secret has lost the state of this proxy: writing it again");
-        if let Err(error) = self.store(all).await {
-            tracing::warn!(error = %ErrorChain(&error), "the state is not in the Secret: a new Pod will be another device");
+        loop {
+            let values = self.known().values.clone();
+            let all = values.into_iter().map(|(key, value)| (key, Some(value))).collect();
+            let Err(error) = self.store(all).await else { return };
+            tracing::warn!(error = %ErrorChain(&error), "the state is not in the Secret: a new Pod would be another device");
+            sleep(LONGEST_PAUSE).await;
         }
     }
 

@@ -19,6 +19,7 @@ pub(crate) type Keys = BTreeMap<String, Option<String>>;
 /// Hands keys to the task that writes them.
 pub(crate) struct Publisher {
     wanted: watch::Sender<Keys>,
+    trouble: watch::Receiver<Option<String>>,
     task: JoinHandle<()>,
 }
 
@@ -26,9 +27,26 @@ impl Publisher {
     /// Starts the task.
     pub(crate) fn start(store: Arc<dyn StateStore>) -> Self {
         let (wanted, receiver) = watch::channel(Keys::new());
+        let (tell, trouble) = watch::channel(None);
         Self {
             wanted,
-            task: tokio::spawn(write_changes(store, receiver)),
+            trouble,
+            task: tokio::spawn(write_changes(store, receiver, tell)),
+        }
+    }
+
+    /// Why the Secret does not hold what it shall, while that is so: the one problem that the Secret cannot tell.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.borrow().clone()
+    }
+
+    /// Returns when [`trouble`](Self::trouble) comes or goes.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn changed(&mut self) {
+        if self.trouble.changed().await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -50,7 +68,11 @@ impl Publisher {
     }
 }
 
-async fn write_changes(store: Arc<dyn StateStore>, mut wanted: watch::Receiver<Keys>) {
+async fn write_changes(
+    store: Arc<dyn StateStore>,
+    mut wanted: watch::Receiver<Keys>,
+    trouble: watch::Sender<Option<String>>,
+) {
     let mut written = Keys::new();
     while wanted.changed().await.is_ok() {
         loop {
@@ -58,15 +80,26 @@ async fn write_changes(store: Arc<dyn StateStore>, mut wanted: watch::Receiver<K
             match store.store(changes(&written, &keys)).await {
                 Ok(()) => {
                     written = keys;
+                    tell(&trouble, None);
                     break;
                 }
                 Err(error) => {
                     tracing::warn!(error = %ErrorChain(&error), "status is not written: trying again");
+                    tell(&trouble, Some(ErrorChain(&error).to_string()));
                     sleep(PAUSE).await;
                 }
             }
         }
     }
+}
+
+/// Only another trouble is news.
+fn tell(trouble: &watch::Sender<Option<String>>, now: Option<String>) {
+    trouble.send_if_modified(|before| {
+        let changes = *before != now;
+        *before = now;
+        changes
+    });
 }
 
 /// What differs from what was written. A key that was never written is written, also to remove it: the process before
@@ -84,7 +117,9 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use isthmus_tailnet::state::{MemoryStore, StateStore};
+    use futures_util::FutureExt;
+    use futures_util::future::BoxFuture;
+    use isthmus_tailnet::state::{MemoryStore, StateChanges, StateError, StateStore, StateValues};
 
     use super::{Keys, Publisher, changes};
 
@@ -101,6 +136,37 @@ mod tests {
         let wanted = keys(&[("a", Some("2")), ("b", None), ("c", None)]);
         let expected = BTreeMap::from([("a".to_owned(), Some(b"2".to_vec())), ("c".to_owned(), None)]);
         assert_eq!(changes(&written, &wanted), expected);
+    }
+
+    /// A store that refuses to write.
+    struct Closed;
+
+    impl StateStore for Closed {
+        fn load(&self) -> BoxFuture<'_, Result<StateValues, StateError>> {
+            async { Ok(StateValues::new()) }.boxed()
+        }
+
+        fn store(&self, _: StateChanges) -> BoxFuture<'_, Result<(), StateError>> {
+            let error = StateError {
+                action: "write",
+                place: "Secret web-0".to_owned(),
+                source: "forbidden".into(),
+            };
+            async { Err(error) }.boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn secret_that_cannot_be_written_is_a_trouble_to_tell_elsewhere() {
+        let mut publisher = Publisher::start(Arc::new(Closed));
+        assert_eq!(publisher.trouble(), None);
+        publisher.publish(keys(&[("a", Some("1"))]));
+        publisher.changed().await;
+        let trouble = publisher.trouble().unwrap();
+        assert!(
+            trouble.contains("Secret web-0") && trouble.contains("forbidden"),
+            "{trouble}"
+        );
     }
 
     #[tokio::test]

@@ -24,7 +24,7 @@ pub struct Input {
     pub class: Choice,
     /// What exists of its proxy.
     pub children: Children,
-    /// Names in the operator's namespace that belong to others.
+    /// Of the names its proxy may get, those that belong to others.
     pub taken_names: BTreeSet<String>,
     /// An auth key made for this proxy and not stored yet.
     pub minted: Option<MintedKey>,

@@ -8,8 +8,7 @@ use std::{
 
 use isthmus_contract::condition::{PROXY_READY, ProxyReason};
 use isthmus_operator_core::settings::Settings;
-use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::{Resource, runtime::reflector::Store};
+use k8s_openapi::api::core::v1::Service;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
@@ -65,22 +64,15 @@ impl Stores {
         for service in services.iter().filter(|service| is_of_interest(service, settings)) {
             add("Service", state_of(service));
         }
-        for pod in self.pods.state() {
-            add("Pod", if is_ready(&pod) { "ready" } else { "pending" });
+        let ours = [
+            ("Pod", self.pods.states()),
+            ("StatefulSet", self.stateful_sets.states()),
+            ("Secret", self.secrets.states()),
+        ];
+        for (kind, states) in ours {
+            counts.extend(states.into_iter().map(|(state, count)| ((kind, state), count)));
         }
-        add_all(&self.stateful_sets, "StatefulSet", &mut add);
-        add_all(&self.secrets, "Secret", &mut add);
         counts
-    }
-}
-
-fn add_all<K>(store: &Store<K>, kind: &'static str, add: &mut impl FnMut(&'static str, &'static str))
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    for object in store.state() {
-        let leaves = object.meta().deletion_timestamp.is_some();
-        add(kind, if leaves { "deleting" } else { "present" });
     }
 }
 
@@ -105,11 +97,4 @@ fn state_of(service: &Service) -> &'static str {
         .into_iter()
         .find(|(known, _)| Some(known.as_str()) == reason)
         .map_or("pending", |(_, state)| state)
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions
-        .into_iter()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

@@ -95,13 +95,13 @@ pub(crate) fn stores(world: &World) -> Stores {
     let children = world.children.clone();
     Stores {
         services: store(world.service.clone()),
-        headless_services: store(children.headless_service),
-        secrets: store(children.secret),
-        service_accounts: store(children.service_account),
-        roles: store(children.role),
-        role_bindings: store(children.role_binding),
-        stateful_sets: store(children.stateful_set.map(|set| *set)),
-        pods: store(children.pod),
+        headless_services: children.headless_service.into_iter().collect(),
+        secrets: children.secret.into_iter().collect(),
+        service_accounts: children.service_account.into_iter().collect(),
+        roles: children.role.into_iter().collect(),
+        role_bindings: children.role_binding.into_iter().collect(),
+        stateful_sets: children.stateful_set.into_iter().map(|set| *set).collect(),
+        pods: children.pod.into_iter().collect(),
         classes: Classes::of([]),
     }
 }

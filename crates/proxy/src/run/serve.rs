@@ -112,6 +112,7 @@ impl Proxy {
                 () = self.target.changed() => false,
                 () = links.next() => true,
                 () = self.paths.changed() => false,
+                () = trouble(&mut self.publisher) => false,
                 () = sleep_until(Instant::now() + pause) => true,
                 () = shutdown.begun() => break,
             };
@@ -271,12 +272,14 @@ impl Proxy {
 
     fn report(&self, status: &NodeStatus) {
         let told = status.netmap.as_ref().map_or(0, |netmap| netmap.health.len());
-        let warnings = i64::try_from(told + usize::from(self.problem.is_some()));
+        let untold = self.publisher.as_ref().and_then(Publisher::trouble);
+        let problems = [&self.problem, &untold].into_iter().flatten().count();
+        let warnings = i64::try_from(told + problems);
         self.health.metrics().warnings.set(warnings.unwrap_or(i64::MAX));
         self.health.view().show(View {
             config: self.wanted.clone(),
             plan: Some(self.in_place.clone()),
-            problem: self.problem.clone(),
+            problem: self.problem.clone().or(untold),
         });
         if status.is_running() {
             self.health.logged_in();
@@ -322,6 +325,14 @@ impl Proxy {
 async fn changed<T>(channel: &mut watch::Receiver<T>) {
     if channel.changed().await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+/// Returns when it comes or goes that the Secret cannot be written.
+async fn trouble(publisher: &mut Option<Publisher>) {
+    match publisher {
+        Some(publisher) => publisher.changed().await,
+        None => std::future::pending().await,
     }
 }
 
