@@ -121,8 +121,8 @@ pub(crate) async fn ask(
     let machine = machine.ok_or(AskError::Unknown(node))?;
     let length = body.len();
     let head = format!("{method} {path} HTTP/1.1\r\nHost: c2n\r\nContent-Length: {length}\r\n\r\n");
-    // The host is a dummy: the answer comes back inside the node's connection.
-    let base = format!("http://{}", shared.tailnet.domain);
+    // The host is a dummy: the answer comes back inside the node's connection. For `http` Go clients would dial it.
+    let base = format!("https://{}", shared.tailnet.domain);
     let (token, answer) = shared.asks.add(node, machine, &base, [head.as_bytes(), body].concat());
     shared.notify();
     let answered = tokio::time::timeout(PATIENCE, answer).await;

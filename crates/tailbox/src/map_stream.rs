@@ -31,7 +31,7 @@ pub(crate) struct Feed {
     compress: bool,
     session: MapSession,
     changes: watch::Receiver<u64>,
-    _connected: Connected,
+    connected: Connected,
 }
 
 impl Feed {
@@ -47,7 +47,7 @@ impl Feed {
             compress,
             session: MapSession::default(),
             changes,
-            _connected: connected,
+            connected,
         }
     }
 
@@ -60,7 +60,10 @@ impl Feed {
         }))
     }
 
-    /// The next message, or `None` when the stream is over: the node is gone, has another key, or the server ends.
+    /// The next message, or `None` when the stream is over: the node is gone, has another key or a newer stream, or the server ends.
+    ///
+    /// A client has one stream. When its network changed, it opens another, and nobody ends the old one: the node would count as
+    /// connected until TCP gives up, also when it is gone for good.
     async fn next(&mut self) -> Option<MapResponse> {
         loop {
             if let Some(ping_request) = self.next_ask() {
@@ -82,6 +85,9 @@ impl Feed {
                 () = self.shared.shutdown.begun() => return None,
             }
             self.changes.borrow_and_update();
+            if !self.connected.is_newest() {
+                return None;
+            }
             let Some(map) = self.shared.full_map(self.node) else {
                 // Once it is sent, there is nothing to wait for.
                 self.changes.mark_changed();

@@ -136,14 +136,14 @@ impl Shared {
 
     /// Counts a node as connected until the guard is dropped.
     pub(crate) fn connect(self: &Arc<Self>, node: NodeId) -> Connected {
-        self.presence
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .connect(node);
+        let mut presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = presence.connect(node);
+        drop(presence);
         self.notify();
         Connected {
             shared: Arc::clone(self),
             node,
+            stream,
         }
     }
 
@@ -180,6 +180,15 @@ impl Shared {
 pub(crate) struct Connected {
     shared: Arc<Shared>,
     node: NodeId,
+    stream: u64,
+}
+
+impl Connected {
+    /// Whether the node has opened no other stream since.
+    pub(crate) fn is_newest(&self) -> bool {
+        let presence = self.shared.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        presence.is_newest(self.node, self.stream)
+    }
 }
 
 impl Drop for Connected {

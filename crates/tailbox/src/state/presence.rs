@@ -10,24 +10,43 @@ use super::State;
 /// Open map streams by node, and when the last one of a node ended.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Presence {
-    streams: BTreeMap<NodeId, usize>,
+    streams: BTreeMap<NodeId, Streams>,
     left: BTreeMap<NodeId, Timestamp>,
+    /// How many map streams were opened since the start.
+    opened: u64,
+}
+
+/// The open map streams of one node.
+#[derive(Clone, Copy, Debug, Default)]
+struct Streams {
+    count: usize,
+    /// The number of the one that was opened last.
+    newest: u64,
 }
 
 impl Presence {
-    /// A map stream of a node opens.
-    pub(crate) fn connect(&mut self, id: NodeId) {
-        *self.streams.entry(id).or_default() += 1;
+    /// A map stream of a node opens; gives its number.
+    pub(crate) fn connect(&mut self, id: NodeId) -> u64 {
+        self.opened += 1;
+        let streams = self.streams.entry(id).or_default();
+        streams.count += 1;
+        streams.newest = self.opened;
         self.left.remove(&id);
+        self.opened
+    }
+
+    /// Whether no other stream of the node was opened after this one.
+    pub(crate) fn is_newest(&self, id: NodeId, stream: u64) -> bool {
+        self.streams.get(&id).is_none_or(|streams| streams.newest == stream)
     }
 
     /// A map stream of a node ends. A client that reconnects may have two for a moment.
     pub(crate) fn disconnect(&mut self, id: NodeId, now: Timestamp) {
-        let Some(count) = self.streams.get_mut(&id) else {
+        let Some(streams) = self.streams.get_mut(&id) else {
             return;
         };
-        *count -= 1;
-        if *count == 0 {
+        streams.count -= 1;
+        if streams.count == 0 {
             self.streams.remove(&id);
             self.left.insert(id, now);
         }

@@ -307,9 +307,9 @@ impl Client {
         let Some(netmap) = self.progress.store.netmap().map(Arc::new) else {
             return Ok(());
         };
-        let changes = self
-            .identity
-            .logged_in(&netmap.own, &self.progress.user.0, &self.progress.user.1);
+        let (login_name, display_name) = &self.progress.user;
+        let prefs = self.prefs.borrow().clone();
+        let changes = self.identity.logged_in(&netmap.own, (login_name, display_name), &prefs);
         self.save(changes).await;
         let authorized = netmap.own.machine_authorized;
         let expired = netmap.own.is_expired(SystemTime::now());

@@ -7,6 +7,7 @@ use ts_keys::{ExportableKey, MachineKeyPair, MachinePrivateKey, NodeKeyPair, Nod
 
 use super::raw::RawObject;
 use super::{StateChanges, StateValues};
+use crate::node::NodePrefs;
 
 const MACHINE_KEY: &str = "_machinekey";
 /// Not known to the Go client: by it a device is found whose node could not tell its id.
@@ -124,8 +125,14 @@ impl Identity {
     }
 
     /// Records what the registration came out as; gives what has to be stored, nothing when that is stored already.
-    /// The login name of a tagged device is its own name, whatever control sends.
-    pub fn logged_in(&mut self, own: &OwnNode, login_name: &str, display_name: &str) -> StateChanges {
+    /// The login name of a tagged device is its own name, whatever control sends. Of what the node's owner wants goes along what the Go
+    /// client would want as well when it is started with this state: without a host name it asks for the machine's.
+    pub fn logged_in(
+        &mut self,
+        own: &OwnNode,
+        (login_name, display_name): (&str, &str),
+        prefs: &NodePrefs,
+    ) -> StateChanges {
         let login_name = if own.tags.is_empty() { login_name } else { own.fqdn() };
         let user = UserProfile {
             id: own.user,
@@ -135,6 +142,7 @@ impl Identity {
         self.old_node = None;
         let before = self.profile.changes();
         self.profile.set_login(&self.node, None, &own.stable_id, &user);
+        self.profile.set_wishes(prefs);
         let after = self.profile.changes();
         if before == after { StateChanges::new() } else { after }
     }
@@ -222,6 +230,22 @@ impl Profile {
         self.prefs.set("Config", &config);
         let server: String = self.prefs.get("ControlURL").unwrap_or_default();
         self.set_entry(&server, stable_id, user);
+    }
+
+    fn set_wishes(&mut self, prefs: &NodePrefs) {
+        self.set_changed("Hostname", &prefs.hostname);
+        self.set_changed("RouteAll", &prefs.accept_routes);
+        let routes = prefs.advertise_routes.iter().map(ToString::to_string);
+        self.set_changed("AdvertiseRoutes", &routes.collect::<Vec<_>>());
+        let services = prefs.advertise_services.keys().cloned();
+        self.set_changed("AdvertiseServices", &services.collect::<Vec<_>>());
+    }
+
+    /// Sets a preference, unless it has the value: absent, `null` and empty are one.
+    fn set_changed<T: Serialize + DeserializeOwned + Default + PartialEq>(&mut self, name: &str, value: &T) {
+        if self.prefs.get::<T>(name).unwrap_or_default() != *value {
+            self.prefs.set(name, value);
+        }
     }
 
     /// The profile's entry in the list of profiles.

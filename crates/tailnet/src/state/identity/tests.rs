@@ -81,7 +81,7 @@ fn unknown_members_stay_byte_for_byte() {
     let mut values = go_state();
     let (mut identity, changes) = Identity::load(&values, SERVER).unwrap();
     assert_eq!(changes.keys().collect::<Vec<_>>(), ["isthmus_machinekey_public"]);
-    let changes = identity.logged_in(&own(&[]), "ann@example.com", "Ann");
+    let changes = identity.logged_in(&own(&[]), ("ann@example.com", "Ann"), &NodePrefs::default());
     apply(&mut values, changes);
     let prefs = text(&values, "profile-ab12");
     for kept in [
@@ -99,7 +99,9 @@ fn unknown_members_stay_byte_for_byte() {
         "{profiles}"
     );
     assert!(
-        identity.logged_in(&own(&[]), "ann@example.com", "Ann").is_empty(),
+        identity
+            .logged_in(&own(&[]), ("ann@example.com", "Ann"), &NodePrefs::default())
+            .is_empty(),
         "the same again is not written again"
     );
 }
@@ -108,7 +110,7 @@ fn unknown_members_stay_byte_for_byte() {
 fn login_name_of_a_tagged_device_is_its_own_name() {
     let mut values = go_state();
     let (mut identity, _) = Identity::load(&values, SERVER).unwrap();
-    let changes = identity.logged_in(&own(&["tag:k8s"]), "tagged-devices", "Tagged");
+    let changes = identity.logged_in(&own(&["tag:k8s"]), ("tagged-devices", "Tagged"), &NodePrefs::default());
     apply(&mut values, changes);
     let prefs: serde_json::Value = serde_json::from_slice(&values["profile-ab12"]).unwrap();
     assert_eq!(prefs["Config"]["UserProfile"]["LoginName"], "web.tail.internal");
@@ -161,7 +163,41 @@ fn renewed_node_key_remembers_the_old_one_until_login() {
     let (mut again, _) = Identity::load(&values, SERVER).unwrap();
     assert_eq!(again.old_node.as_ref().map(|pair| pair.public), Some(old));
     assert_ne!(again.node.public, old);
-    let changes = again.logged_in(&own(&[]), "a", "A");
+    let changes = again.logged_in(&own(&[]), ("a", "A"), &NodePrefs::default());
     apply(&mut values, changes);
     assert!(Identity::load(&values, SERVER).unwrap().0.old_node.is_none());
+}
+
+#[test]
+fn what_the_owner_wants_is_stored_in_the_words_of_the_go_client_and_only_when_it_changed() {
+    let mut values = go_state();
+    let (mut identity, _) = Identity::load(&values, SERVER).unwrap();
+    let nothing = NodePrefs::default();
+    apply(
+        &mut values,
+        identity.logged_in(&own(&[]), ("ann@example.com", "Ann"), &nothing),
+    );
+    assert!(
+        !text(&values, "profile-ab12").contains("RouteAll"),
+        "absent and false are one"
+    );
+    let prefs = NodePrefs {
+        hostname: "web".to_owned(),
+        accept_routes: true,
+        advertise_routes: ["10.0.0.0/8".parse().unwrap()].into(),
+        advertise_services: [("svc:web".to_owned(), Vec::new())].into(),
+    };
+    apply(
+        &mut values,
+        identity.logged_in(&own(&[]), ("ann@example.com", "Ann"), &prefs),
+    );
+    let stored: serde_json::Value = serde_json::from_slice(&values["profile-ab12"]).unwrap();
+    assert_eq!(
+        (&stored["Hostname"], &stored["RouteAll"]),
+        (&"web".into(), &true.into())
+    );
+    assert_eq!(stored["AdvertiseRoutes"], serde_json::json!(["10.0.0.0/8"]));
+    assert_eq!(stored["AdvertiseServices"], serde_json::json!(["svc:web"]));
+    let again = identity.logged_in(&own(&[]), ("ann@example.com", "Ann"), &prefs);
+    assert!(again.is_empty(), "the same again is not written again");
 }
