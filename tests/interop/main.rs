@@ -5,8 +5,14 @@
     reason = "the helpers of tests report by panicking and by printing to the test's captured output"
 )]
 
+mod certificate;
+mod client;
+mod deltas;
 mod go_clients;
+mod life;
 mod our_node;
+mod relays;
+mod services;
 #[expect(dead_code, reason = "other tests need more of it")]
 #[path = "../netns/tailnet/world.rs"]
 mod world;

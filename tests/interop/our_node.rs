@@ -1,143 +1,126 @@
-//! The Go client joins a tailbox and talks to a node of ours over a direct path.
+//! The Go client joins a tailbox and talks to a node of ours, directly and by our relay.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
-use std::thread;
+use std::net::{IpAddr, SocketAddr};
 
-use isthmus_testkit::netns::{Namespace, Process};
-use isthmus_testkit::{require, wait};
+use isthmus_testkit::transfer::{content, transfer};
+use isthmus_testkit::wait;
 use nix::sys::signal::Signal;
 
-use super::world::Tailnet;
+use super::client::{self, can_run};
+use super::world::{RunningNode, Tailnet};
 
-/// Runs a program with a private copy of `/etc/resolv.conf`, because the Go client writes to that of the machine.
-const WITH_OWN_RESOLV_CONF: &str = "cp /etc/resolv.conf \"$0\" && mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+/// Content arrives both ways as it was sent, from the sender's tailnet address.
+pub(crate) fn exchange(tailnet: &Tailnet, node: &RunningNode, theirs: &[IpAddr]) {
+    let [ours_machine, theirs_machine] = &tailnet.machines;
+    let content = content();
+    for (own, their) in node.addresses.iter().zip(theirs) {
+        for (from, to, destination, source) in [
+            (ours_machine, theirs_machine, *their, *own),
+            (theirs_machine, ours_machine, *own, *their),
+        ] {
+            let (arrived, peer) = transfer(from, to, SocketAddr::new(destination, 7000), &content);
+            assert!(arrived == content, "{} bytes arrived, or other ones", arrived.len());
+            assert_eq!(peer.ip(), source);
+        }
+    }
+}
 
 #[test]
-fn go_client_and_node_reach_each_other_directly() {
+fn go_client_and_node_reach_each_other_directly_while_control_is_away_and_after_restarts() {
     isthmus_testkit::isolate!();
-    let programs = ["ip", "ping", "unshare"];
-    if !require::judges(&["tailscaled", "tailscale"])
-        || !require::tun_device()
-        || !programs.iter().all(|program| require::program(program))
-    {
+    if !can_run(&[]) {
         return;
     }
     let tailnet = Tailnet::new("go-client");
     let node = tailnet.start(0, &[]);
-    let client = GoClient::start(&tailnet, 1);
+    let mut client = client::join(&tailnet);
     let pong = wait::until("a direct pong", || {
-        let output = client.run(&["ping", "--c=1", "--timeout=5s", &node.addresses[0].to_string()]);
+        let (_, line) = client.call(&["ping", "--c=1", "--timeout=5s", &node.addresses[0].to_string()]);
         let direct = ["via 10.9.0.1:41641", "via [2001:db8::1]:41641"];
-        direct.iter().any(|via| output.contains(via)).then_some(output)
+        direct.iter().any(|via| line.contains(via)).then_some(line)
     });
     eprintln!("{}: {}", client.version(), pong.trim());
-
     assert_eq!(node.name, "one.tail.internal");
-    tailnet.wait_until_reached(1, &node);
-    let theirs: IpAddr = client.run(&["ip", "-4"]).trim().parse().unwrap();
-    let [ours_machine, theirs_machine] = &tailnet.machines;
-    wait::until("the Go client from our node", || tailnet.pings(0, theirs).then_some(()));
-    check_transfer(ours_machine, theirs_machine, theirs, node.addresses[0]);
-    check_transfer(theirs_machine, ours_machine, node.addresses[0], theirs);
+    let theirs = client.addresses();
+    wait::until("the Go client from our node", || {
+        tailnet.pings(0, theirs[0]).then_some(())
+    });
+    exchange(&tailnet, &node, &theirs);
 
     tailnet.control.stop();
-    assert!(tailnet.pings(0, theirs), "traffic stopped with the control server");
+    assert!(tailnet.pings(0, theirs[0]), "traffic stopped with the control server");
     tailnet.control.restart();
 
     node.process.signal(Signal::SIGKILL);
     let _ = node.process.ended();
     let node = tailnet.start(0, &[]);
     wait::until("our node again", || tailnet.pings(1, node.addresses[0]).then_some(()));
-    check_transfer(theirs_machine, ours_machine, node.addresses[0], theirs);
+    exchange(&tailnet, &node, &theirs);
+
+    client.kill();
+    assert!(!tailnet.pings(0, theirs[0]), "a killed client answers");
+    client.start();
+    wait::until("the Go client again", || tailnet.pings(0, theirs[0]).then_some(()));
+    assert_eq!(client.addresses(), theirs);
+    exchange(&tailnet, &node, &theirs);
 }
 
-/// A running Go client that is logged in.
-struct GoClient<'a> {
-    machine: &'a Namespace,
-    socket: String,
-    _daemon: Process,
-}
-
-impl<'a> GoClient<'a> {
-    fn start(tailnet: &'a Tailnet, which: usize) -> Self {
-        let machine = &tailnet.machines[which];
-        let socket = tailnet.path("go.sock");
-        let mut daemon = Command::new("unshare");
-        daemon.args([
-            "-m",
-            "--propagation",
-            "private",
-            "sh",
-            "-c",
-            WITH_OWN_RESOLV_CONF,
-            &tailnet.path("resolv.conf"),
-        ]);
-        daemon.args(["tailscaled", "--tun=tailscale0", "--no-logs-no-support", "--port=41641"]);
-        daemon.args(["--socket", &socket, "--statedir", &tailnet.path("go")]);
-        let log = File::create(tailnet.path("go.log")).unwrap();
-        daemon.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let daemon = machine.spawn(daemon);
-        let client = Self {
-            machine,
-            socket,
-            _daemon: daemon,
-        };
-        let login_server = format!("--login-server={}", tailnet.control.url());
-        let auth_key = format!("--auth-key={}", tailnet.control.auth_key());
-        wait::until("the Go client's login", || {
-            let up = [
-                "up",
-                "--timeout=10s",
-                "--accept-dns=false",
-                "--hostname=gopher",
-                &login_server,
-                &auth_key,
-            ];
-            client.command(&up).status.success().then_some(())
-        });
-        client
+#[test]
+fn go_client_and_node_reach_each_other_by_our_relay_until_there_is_a_direct_path_and_again_without() {
+    isthmus_testkit::isolate!();
+    if !can_run(&["nft"]) {
+        return;
     }
+    let tailnet = Tailnet::with_relay("go-relay");
+    tailnet.cut();
+    let node = tailnet.start(0, &[]);
+    let client = client::join(&tailnet);
+    let theirs = client.addresses();
+    let pong = client.wait_for_pong(node.addresses[0], "via DERP(");
+    eprintln!("{}: {pong}", client.version());
+    exchange(&tailnet, &node, &theirs);
+    let peer = client.peer("one").expect("it knows our node");
+    assert_eq!(
+        (&peer["CurAddr"], &peer["Online"]),
+        (&"".into(), &true.into()),
+        "{peer}"
+    );
+    assert!(!peer["Relay"].as_str().unwrap_or_default().is_empty(), "{peer}");
+    let (pinged, _) = tailnet.ask(0, "ping gopher --count 1");
+    assert!(
+        pinged.contains("by relay ") && pinged.contains("not direct: "),
+        "{pinged}"
+    );
 
-    fn command(&self, arguments: &[&str]) -> std::process::Output {
-        let mut command = Command::new("tailscale");
-        command.arg(format!("--socket={}", self.socket)).args(arguments);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        self.machine.spawn(command).output()
-    }
+    let netcheck = client.json(&["netcheck", "--format=json"]);
+    assert_eq!(
+        (&netcheck["UDP"], &netcheck["PreferredDERP"]),
+        (&true.into(), &900.into()),
+        "{netcheck}"
+    );
+    assert!(
+        netcheck["GlobalV4"]
+            .as_str()
+            .unwrap_or_default()
+            .starts_with("10.9.0.2:"),
+        "{netcheck}"
+    );
+    assert!(netcheck["RegionLatency"]["900"].as_u64() > Some(0), "{netcheck}");
+    let whois = client.json(&["whois", "--json", &node.addresses[0].to_string()]);
+    assert_eq!(whois["Node"]["Name"], "one.tail.internal.", "{whois}");
+    assert_eq!(whois["UserProfile"]["LoginName"], "owner@tail.internal", "{whois}");
+    let whois = tailnet.ask_json(0, &format!("whois {}", theirs[0]));
+    assert_eq!(whois["name"], "gopher.tail.internal");
 
-    fn run(&self, arguments: &[&str]) -> String {
-        String::from_utf8_lossy(&self.command(arguments).stdout).into_owned()
-    }
-
-    fn version(&self) -> String {
-        self.run(&["version"]).lines().next().unwrap_or_default().to_owned()
-    }
-}
-
-/// 1 MiB arrives as it was sent, from the sender's tailnet address.
-fn check_transfer(from: &Namespace, to: &Namespace, destination: IpAddr, source: IpAddr) {
-    let content: Vec<u8> = (0..1_u32 << 18)
-        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
-        .collect();
-    let address = SocketAddr::new(destination, 7000);
-    let listener = to.enter(|| TcpListener::bind(address)).unwrap();
-    let reader = thread::spawn(move || {
-        let (mut stream, peer) = listener.accept().unwrap();
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).unwrap();
-        (bytes, peer)
+    tailnet.mend();
+    client.wait_for_pong(node.addresses[0], ":41641");
+    wait::until("the direct path of our node", || {
+        tailnet.pings(0, theirs[0]);
+        let (pinged, _) = tailnet.ask(0, "ping gopher --count 1");
+        pinged.contains("direct by ").then_some(())
     });
-    from.enter(|| TcpStream::connect(address))
-        .unwrap()
-        .write_all(&content)
-        .unwrap();
-    let (arrived, peer) = reader.join().unwrap();
-    assert!(arrived == content, "{} bytes arrived, or other ones", arrived.len());
-    assert_eq!(peer.ip(), source);
+    exchange(&tailnet, &node, &theirs);
+    tailnet.cut();
+    wait::until("the relay again", || tailnet.pings(0, theirs[0]).then_some(()));
+    exchange(&tailnet, &node, &theirs);
 }

@@ -8,12 +8,14 @@
 pub mod apiserver;
 pub mod binary;
 pub mod cluster;
+pub mod go_client;
 pub mod memory;
 pub mod netns;
 pub mod require;
 pub mod soak;
 pub mod story;
 pub mod tailnet;
+pub mod transfer;
 pub mod two_nodes;
 pub mod wait;
 pub mod workload;

@@ -7,7 +7,8 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use isthmus_tailbox::{Answer, AskError, AuthKeySpec, Config, Edit, ServiceSpec, Tailbox};
+use isthmus_tailbox::{Answer, AskError, AuthKeySpec, Config, Edit, ServiceSpec, Tailbox, unreachable_derp_map};
+use isthmus_tailnet_wire::control::DerpMap;
 use isthmus_testkit::netns::Namespace;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -29,6 +30,8 @@ pub(crate) struct Options {
     pub(crate) relay: bool,
     /// Whether there is a name server for authorities.
     pub(crate) dns: bool,
+    /// Relays of others.
+    pub(crate) derp_map: Option<DerpMap>,
 }
 
 /// A control server that can be stopped and started again with its memory.
@@ -192,6 +195,7 @@ fn run(namespace: &Namespace, state: &Path, options: &Options) -> (String, Strin
             policy: options.policy,
             relay: options.relay.then(|| RELAY.parse().unwrap()),
             dns: options.dns.then(|| DNS.parse().unwrap()),
+            derp_map: options.derp_map.unwrap_or_else(unreachable_derp_map),
             ..Config::default()
         })
         .await

@@ -5,11 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use isthmus_testkit::netns::{Namespace, Nat};
-use isthmus_testkit::{binary, wait};
-use serde_json::Value;
+use isthmus_testkit::wait;
 
 use super::nat::hide;
-use super::relay::{cut, mend};
 use super::world::Tailnet;
 use crate::node::can_run;
 use crate::whole_proxy::name_server::NameServer;
@@ -23,21 +21,6 @@ const PTR: u16 = 12;
 const NO_ERROR: u8 = 0;
 const NO_SUCH_NAME: u8 = 3;
 
-/// Asks the node of a machine; gives what it prints, and whether it succeeded.
-fn ask(tailnet: &Tailnet, which: usize, question: &str) -> (String, bool) {
-    let (program, state) = (binary::isthmus().display(), tailnet.path(&format!("state-{which}")));
-    let output = tailnet.machines[which].run(&format!("{program} node {question} --state-dir {state}"));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    (text + &String::from_utf8_lossy(&output.stderr), output.status.success())
-}
-
-/// The same for a question whose answer is JSON.
-fn ask_json(tailnet: &Tailnet, which: usize, question: &str) -> Value {
-    let (text, success) = ask(tailnet, which, &format!("{question} --json"));
-    assert!(success, "{question}: {text}");
-    serde_json::from_str(&text).unwrap()
-}
-
 #[test]
 fn node_tells_people_how_it_reaches_a_peer_and_why_not_directly() {
     isthmus_testkit::isolate!();
@@ -45,13 +28,13 @@ fn node_tells_people_how_it_reaches_a_peer_and_why_not_directly() {
         return;
     }
     let tailnet = Tailnet::with_relay("people");
-    let (text, success) = ask(&tailnet, 0, "status");
+    let (text, success) = tailnet.ask(0, "status");
     assert!(!success && text.contains("cannot reach a running node"), "{text}");
-    cut(&tailnet);
+    tailnet.cut();
     let nodes = [tailnet.start(0, &[]), tailnet.start(1, &[])];
     tailnet.wait_until_reached(0, &nodes[1]);
 
-    let status = ask_json(&tailnet, 0, "status");
+    let status = tailnet.ask_json(0, "status");
     assert_eq!(
         (&status["login"], &status["connected"]),
         (&"running".into(), &true.into())
@@ -65,27 +48,27 @@ fn node_tells_people_how_it_reaches_a_peer_and_why_not_directly() {
     );
     let why = peer["why_not_direct"].as_str().unwrap();
     assert!(why.contains("are not answered"), "{why}");
-    let (pinged, _) = ask(&tailnet, 0, "ping two --count 1");
+    let (pinged, _) = tailnet.ask(0, "ping two --count 1");
     assert!(
         pinged.contains("by relay The tailbox's relay (900)") && pinged.contains("not direct: "),
         "{pinged}"
     );
 
-    mend(&tailnet);
-    let (pinged, success) = ask(&tailnet, 0, "ping two.tail.internal --count 40");
+    tailnet.mend();
+    let (pinged, success) = tailnet.ask(0, "ping two.tail.internal --count 40");
     let last = pinged.lines().last().unwrap_or_default();
     assert!(success && last.contains("direct by "), "{pinged}");
-    let (tunnelled, success) = ask(&tailnet, 0, &format!("ping {} --tsmp --count 3", nodes[1].addresses[0]));
+    let (tunnelled, success) = tailnet.ask(0, &format!("ping {} --tsmp --count 3", nodes[1].addresses[0]));
     assert!(success, "{tunnelled}");
-    let peer = ask_json(&tailnet, 0, "status")["peers"][0].clone();
+    let peer = tailnet.ask_json(0, "status")["peers"][0].clone();
     assert!(
         peer["way"]["direct"].is_string() && peer["why_not_direct"].is_null(),
         "{peer}"
     );
 
-    let whois = ask_json(&tailnet, 0, &format!("whois {}:22", nodes[1].addresses[0]));
+    let whois = tailnet.ask_json(0, &format!("whois {}:22", nodes[1].addresses[0]));
     assert_eq!(whois["name"], "two.tail.internal");
-    let (text, success) = ask(&tailnet, 0, "whois 192.0.2.1");
+    let (text, success) = tailnet.ask(0, "whois 192.0.2.1");
     assert!(!success && text.contains("no device"), "{text}");
     let second = tailnet.spawn(0, &[], &["--tun", "second0"]);
     assert!(!second.ended().success(), "two nodes use one state folder");
@@ -102,7 +85,7 @@ fn node_tells_people_of_a_hard_nat_and_of_blocked_udp() {
     let switches = [hide(&mut tailnet, 0, Nat::Hard), hide(&mut tailnet, 1, Nat::Blocked)];
     let nodes = [tailnet.start(0, &[]), tailnet.start(1, &[])];
     let hard = wait::until("the check of the network behind a hard NAT", || {
-        let network = ask_json(&tailnet, 0, "netcheck");
+        let network = tailnet.ask_json(0, "netcheck");
         (!network["mapping_varies_by_destination"].is_null()).then_some(network)
     });
     assert_eq!(
@@ -113,12 +96,12 @@ fn node_tells_people_of_a_hard_nat_and_of_blocked_udp() {
     assert_eq!(hard["home"]["id"], 900);
     assert!(hard["latencies"][0]["latency_ms"].as_f64() > Some(0.0), "{hard}");
     let blocked = wait::until("the check of the network without UDP", || {
-        let network = ask_json(&tailnet, 1, "netcheck");
+        let network = tailnet.ask_json(1, "netcheck");
         (network["udp"] == false).then_some(network)
     });
     assert_eq!(blocked["home"]["id"], 900, "the relay is found without UDP");
     tailnet.wait_until_reached(1, &nodes[0]);
-    let peer = ask_json(&tailnet, 1, "status")["peers"][0].clone();
+    let peer = tailnet.ask_json(1, "status")["peers"][0].clone();
     assert!(peer["why_not_direct"].as_str().unwrap().contains("UDP"), "{peer}");
     drop(switches);
 }

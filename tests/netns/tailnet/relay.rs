@@ -9,27 +9,6 @@ use super::nat::hide;
 use super::world::Tailnet;
 use crate::node::{can_run, content, transfer};
 
-/// Lets no UDP pass between the two machines.
-pub(super) fn cut(tailnet: &Tailnet) {
-    let [a, _] = &tailnet.machines;
-    a.check("nft add table inet cut");
-    for (hook, side) in [("output", "daddr"), ("input", "saddr")] {
-        a.check(&format!(
-            "nft add chain inet cut {hook} {{ type filter hook {hook} priority 0 ; }}"
-        ));
-        a.check(&format!(
-            "nft add rule inet cut {hook} meta l4proto udp ip {side} 10.9.0.2 drop"
-        ));
-        a.check(&format!(
-            "nft add rule inet cut {hook} meta l4proto udp ip6 {side} 2001:db8::2 drop"
-        ));
-    }
-}
-
-pub(super) fn mend(tailnet: &Tailnet) {
-    tailnet.machines[0].check("nft delete table inet cut");
-}
-
 pub(super) fn direct_paths(tailnet: &Tailnet) -> usize {
     tailnet.read("log").matches("found a direct path to a peer").count()
 }
@@ -41,7 +20,7 @@ fn nodes_without_a_direct_path_do_not_reach_each_other_without_a_relay() {
         return;
     }
     let tailnet = Tailnet::new("norelay");
-    cut(&tailnet);
+    tailnet.cut();
     let (one, two) = (tailnet.start(0, &[]), tailnet.start(1, &[]));
     for _ in 0..5 {
         assert!(!tailnet.pings(0, two.addresses[0]));
@@ -56,7 +35,7 @@ fn nodes_without_a_direct_path_talk_by_relay_until_there_is_one_and_again_when_i
         return;
     }
     let tailnet = Tailnet::with_relay("relay");
-    cut(&tailnet);
+    tailnet.cut();
     let (one, two) = (tailnet.start(0, &[]), tailnet.start(1, &[]));
     tailnet.wait_until_reached(0, &two);
     tailnet.wait_until_reached(1, &one);
@@ -70,14 +49,14 @@ fn nodes_without_a_direct_path_talk_by_relay_until_there_is_one_and_again_when_i
     exchange();
     assert_eq!(direct_paths(&tailnet), 0, "there is no direct path");
 
-    mend(&tailnet);
+    tailnet.mend();
     wait::until("the direct path", || {
         tailnet.pings(0, two.addresses[0]);
         (direct_paths(&tailnet) >= 2).then_some(())
     });
     exchange();
 
-    cut(&tailnet);
+    tailnet.cut();
     wait::until("the relay again", || tailnet.pings(0, two.addresses[0]).then_some(()));
     exchange();
 }

@@ -11,7 +11,7 @@ use isthmus_testkit::netns::Process;
 use isthmus_testkit::wait;
 use nix::sys::signal::Signal;
 
-use super::relay::{cut, direct_paths, mend};
+use super::relay::direct_paths;
 use super::world::Tailnet;
 use crate::node::can_run;
 
@@ -90,16 +90,16 @@ fn traffic_flows_on_while_a_direct_path_is_found_and_while_it_dies() {
         return;
     }
     let tailnet = Tailnet::with_relay("switch");
-    cut(&tailnet);
+    tailnet.cut();
     let (one, two) = (tailnet.start(0, &[]), tailnet.start(1, &[]));
     tailnet.wait_until_reached(0, &two);
     let stream = Stream::start(&tailnet, 0, two.addresses[0], "pings");
     let relayed = stream.flows();
-    mend(&tailnet);
+    tailnet.mend();
     wait::until("the direct path", || (direct_paths(&tailnet) >= 2).then_some(()));
     let direct = stream.flows();
     let upgrade = stream.longest_gap(relayed, direct);
-    cut(&tailnet);
+    tailnet.cut();
     let dead = stream.last();
     wait::until("pings after the cut", || (stream.last() > dead + 2).then_some(()));
     let again = stream.flows();

@@ -10,6 +10,7 @@ use std::thread;
 
 use isthmus_testkit::netns::{Namespace, Net, Process, Switch};
 use isthmus_testkit::{binary, wait};
+use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) use control::Options;
@@ -95,16 +96,24 @@ impl Tailnet {
 
     /// Starts the node of a machine.
     pub(crate) fn spawn(&self, which: usize, key: &[&str], options: &[&str]) -> Process {
+        let files = which.to_string();
+        let names = [["one", "two"][which], &files];
+        self.spawn_on(&self.machines[which], names, key, options)
+    }
+
+    /// Starts a node on any machine, with this host name and with files that are called after the second name.
+    pub(crate) fn spawn_on(
+        &self,
+        machine: &Namespace,
+        [name, files]: [&str; 2],
+        key: &[&str],
+        options: &[&str],
+    ) -> Process {
         let mut command = Command::new(binary::isthmus());
         command.args(["node", "--log", "info,isthmus_tailnet=debug,boringtun=debug"]);
-        command.args([
-            "--login-server",
-            self.control.url(),
-            "--hostname",
-            ["one", "two"][which],
-        ]);
+        command.args(["--login-server", self.control.url(), "--hostname", name]);
         command
-            .args(["--state-dir", &self.path(&format!("state-{which}"))])
+            .args(["--state-dir", &self.path(&format!("state-{files}"))])
             .args(key)
             .args(options);
         let log = File::options()
@@ -112,15 +121,20 @@ impl Tailnet {
             .create(true)
             .open(self.path("log"))
             .unwrap();
-        let out = File::create(self.path(&format!("out-{which}"))).unwrap();
+        let out = File::create(self.path(&format!("out-{files}"))).unwrap();
         command.stdin(Stdio::null()).stdout(out).stderr(log);
-        self.machines[which].spawn(command)
+        machine.spawn(command)
     }
 
     /// Waits until a started node is logged in.
     pub(crate) fn wait_for(&self, which: usize, process: Process) -> RunningNode {
+        self.wait_for_files_of(&which.to_string(), process)
+    }
+
+    /// The same for a node whose files are called after `files`.
+    pub(crate) fn wait_for_files_of(&self, files: &str, process: Process) -> RunningNode {
         let line = wait::until("the node's login", || {
-            let text = self.read(&format!("out-{which}"));
+            let text = self.read(&format!("out-{files}"));
             text.split_once('\n').map(|(line, _)| line.to_owned())
         });
         let (name, addresses) = line
@@ -150,6 +164,43 @@ impl Tailnet {
                 self.pings(from, *address).then_some(())
             });
         }
+    }
+
+    /// Asks the node of a machine, as a person does; gives what it prints, and whether it succeeded.
+    pub(crate) fn ask(&self, which: usize, question: &str) -> (String, bool) {
+        let (program, state) = (binary::isthmus().display(), self.path(&format!("state-{which}")));
+        let output = self.machines[which].run(&format!("{program} node {question} --state-dir {state}"));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (text + &String::from_utf8_lossy(&output.stderr), output.status.success())
+    }
+
+    /// The same for a question whose answer is JSON.
+    pub(crate) fn ask_json(&self, which: usize, question: &str) -> Value {
+        let (text, success) = self.ask(which, &format!("{question} --json"));
+        assert!(success, "{question}: {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Lets no UDP pass between the two machines.
+    pub(crate) fn cut(&self) {
+        let [a, _] = &self.machines;
+        a.check("nft add table inet cut");
+        for (hook, side) in [("output", "daddr"), ("input", "saddr")] {
+            a.check(&format!(
+                "nft add chain inet cut {hook} {{ type filter hook {hook} priority 0 ; }}"
+            ));
+            a.check(&format!(
+                "nft add rule inet cut {hook} meta l4proto udp ip {side} 10.9.0.2 drop"
+            ));
+            a.check(&format!(
+                "nft add rule inet cut {hook} meta l4proto udp ip6 {side} 2001:db8::2 drop"
+            ));
+        }
+    }
+
+    /// Lets UDP pass again.
+    pub(crate) fn mend(&self) {
+        self.machines[0].check("nft delete table inet cut");
     }
 
     /// What was written to a file of the test.
