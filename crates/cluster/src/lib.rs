@@ -34,7 +34,7 @@ pub use apiserver::ApiServer;
 pub use cluster::{Cluster, Status};
 pub use host::{find_program, missing_packages};
 pub use spec::{ClusterSpec, default_state_folder, target_folder, workspace_folder};
-pub use tools::Tools;
+pub use tools::{Tools, cache_folder};
 
 /// Where progress lines go; called from several threads.
 pub type Progress<'a> = &'a (dyn Fn(&str) + Sync);

@@ -221,7 +221,11 @@ fn hash_sources(sources: &Path, go: &str) -> Result<String> {
     Ok(sha256(text.as_bytes())[..16].to_owned())
 }
 
-fn cache_folder() -> Result<PathBuf> {
+/// The folder for programs that are built once: `isthmus/tools` in the user's cache.
+///
+/// # Errors
+/// When nothing says where that is.
+pub fn cache_folder() -> Result<PathBuf> {
     let base = env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(env::home_dir()?.join(".cache")));

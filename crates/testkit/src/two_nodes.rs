@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
 
 use crate::netns::{Namespace, Net, Process};
@@ -23,6 +25,9 @@ const KEYS: [(&str, &str); 2] = [
     ),
 ];
 
+/// The MTU inside the tunnel unless another is asked for.
+const MTU: u16 = 1280;
+
 /// The beginning of the machines' IPv4 addresses outside the tunnel; 1 or 2 follows.
 pub const IPV4: &str = "192.0.2.";
 
@@ -34,9 +39,10 @@ pub const IPV6: &str = "2001:db8::";
 pub struct TwoNodes {
     /// The machines.
     pub machines: [Namespace; 2],
+    /// The network that they are in.
+    pub net: Net,
     binary: PathBuf,
     files: TempDir,
-    _net: Net,
 }
 
 impl TwoNodes {
@@ -51,18 +57,23 @@ impl TwoNodes {
         let files = TempDir::new().expect("the temporary folder can be written");
         Self {
             machines,
+            net,
             binary: binary.to_owned(),
             files,
-            _net: net,
         }
     }
 
     /// Starts the first (0) or second (1) node with more `options`; its peer is the other one, at `endpoint`. It logs in JSON
     /// to [`log`](Self::log).
     pub fn start(&self, which: usize, endpoint: &str, options: &[&str]) -> Process {
+        self.start_with_mtu(which, endpoint, MTU, options)
+    }
+
+    fn start_with_mtu(&self, which: usize, endpoint: &str, mtu: u16, options: &[&str]) -> Process {
         let (own, peer) = (which + 1, 2 - which);
         let text = serde_json::json!({
             "privateKey": KEYS[which].0,
+            "mtu": mtu,
             "addresses": [format!("10.120.0.{own}/24"), format!("fd00:120::{own}/64")],
             "peers": [{
                 "publicKey": KEYS[1 - which].1,
@@ -86,6 +97,11 @@ impl TwoNodes {
 
     /// Starts both nodes and waits until both families work inside the tunnel. `underlay` is [`IPV4`] or [`IPV6`].
     pub fn start_both(&self, underlay: &str, options: &[&str]) -> [Process; 2] {
+        self.start_both_with_mtu(underlay, MTU, options)
+    }
+
+    /// The same with an MTU inside the tunnel.
+    pub fn start_both_with_mtu(&self, underlay: &str, mtu: u16, options: &[&str]) -> [Process; 2] {
         let endpoint = |n: u16| {
             let address = format!("{underlay}{n}")
                 .parse()
@@ -93,13 +109,27 @@ impl TwoNodes {
             SocketAddr::new(address, 41641).to_string()
         };
         let nodes = [
-            self.start(0, &endpoint(2), options),
-            self.start(1, &endpoint(1), options),
+            self.start_with_mtu(0, &endpoint(2), mtu, options),
+            self.start_with_mtu(1, &endpoint(1), mtu, options),
         ];
         for address in ["10.120.0.2", "fd00:120::2"] {
             wait::until("the tunnel", || self.pings(0, address).then_some(()));
         }
         nodes
+    }
+
+    /// The private key of a node, and the public key of its peer, in hexadecimal digits.
+    ///
+    /// # Panics
+    /// Never: the keys are known.
+    pub fn hex_keys(which: usize) -> [String; 2] {
+        let digits = |text: &str| {
+            let bytes = STANDARD.decode(text).expect("the keys are written in base64");
+            bytes
+                .iter()
+                .fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
+        };
+        [digits(KEYS[which].0), digits(KEYS[1 - which].1)]
     }
 
     /// Whether one ping from a machine is answered within a second.

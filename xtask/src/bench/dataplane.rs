@@ -1,0 +1,121 @@
+//! Loads of several kinds through two nodes, beside what else does the same.
+//!
+//! Absolute figures belong to the machine and its hour; what counts are the ratios of one run. Every kind of load is sent twice: as much as
+//! passes, for the speed and the memory, and as much as everybody manages, for the processor time of each bit.
+
+mod case;
+mod contestant;
+mod ground;
+mod report;
+mod tools;
+
+use std::path::PathBuf;
+
+use anyhow::ensure;
+use clap::Args;
+use isthmus_testkit::netns;
+
+use super::load::{self, Cost};
+use crate::{debian, process::say};
+use case::{CASES, Case};
+use contestant::Contestant;
+use ground::Ground;
+use report::Report;
+use tools::Tools;
+
+/// How to measure.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 8)]
+    seconds: u32,
+    /// How often each is repeated; shown are medians
+    #[arg(long, default_value_t = 3)]
+    runs: u32,
+    /// Gbit/s of the streams whose processor time is counted, where everybody manages as much
+    #[arg(long, default_value_t = 0.4, value_name = "GBITS")]
+    load: f64,
+    /// Only loads whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Install gotatun-cli and boringtun-cli from crates.io, once, if they are not there
+    #[arg(long)]
+    install: bool,
+    /// Measure this `isthmus` instead of a release build of this checkout
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// Print the figures as JSON at the end
+    #[arg(long)]
+    json: bool,
+}
+
+/// What one contestant did with one load.
+pub(super) struct Measured {
+    case: &'static Case,
+    contestant: Contestant,
+    /// As much as passed.
+    most: Cost,
+    /// A fixed load; nothing for datagrams, whose load is fixed anyway.
+    fixed: Option<Cost>,
+}
+
+/// Measures every load with every contestant that is there, in turn.
+///
+/// # Errors
+/// When the machine cannot run it, or traffic does not pass.
+pub(super) fn run(options: &Options) -> anyhow::Result<()> {
+    ensure!(
+        netns::is_allowed(),
+        "network namespaces need root: run it as root, or under `unshare -Urnm`"
+    );
+    let programs = [
+        ("ip", "iproute2"),
+        ("iperf3", "iperf3"),
+        ("nft", "nftables"),
+        ("ping", "iputils-ping"),
+    ];
+    debian::ensure_programs(&programs)?;
+    let isthmus = options.binary.clone().map_or_else(super::release_build, Ok)?;
+    ensure!(
+        isthmus.is_file(),
+        "cannot measure {}: there is no such file",
+        isthmus.display()
+    );
+    let tools = Tools::find(isthmus, options.install)?;
+    let contestants: Vec<Contestant> = Contestant::ALL.into_iter().filter(|each| tools.has(*each)).collect();
+    let wanted = |case: &&Case| options.only.as_ref().is_none_or(|text| case.name.contains(text));
+    let mut report = Report::default();
+    for run in 1..=options.runs {
+        for case in CASES.iter().filter(wanted) {
+            for contestant in contestants.iter().filter(|each| case.admits(**each)) {
+                let measured = measure(&tools, case, *contestant, options)?;
+                say(&format!("run {run}  {measured}"));
+                report.add(measured);
+            }
+        }
+    }
+    say(&report.text());
+    if options.json {
+        say(&report.json()?);
+    }
+    Ok(())
+}
+
+fn measure(tools: &Tools, case: &'static Case, contestant: Contestant, options: &Options) -> anyhow::Result<Measured> {
+    let ground = Ground::new(tools.isthmus(), case.is_relayed)?;
+    let running = contestant.start(tools, &ground, case.mtu)?;
+    let client = if case.is_forwarded {
+        ground.forward(&running.device)
+    } else {
+        ground.first().clone()
+    };
+    let send = |load| load::measure(&client, ground.second(), &running.address, load, &running.processes());
+    let most = send(case.most(options.seconds))?;
+    let fixed = case.fixed(options.seconds, options.load).map(send).transpose()?;
+    Ok(Measured {
+        case,
+        contestant,
+        most,
+        fixed,
+    })
+}

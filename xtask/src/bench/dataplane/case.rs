@@ -1,0 +1,111 @@
+//! The loads.
+
+use super::super::load::{Load, Traffic};
+use super::contestant::Contestant;
+
+/// Bytes of a small datagram, and how much of them is sent: 50,000 a second.
+const SMALL: u32 = 200;
+const SMALL_GBITS: f64 = 0.08;
+
+/// A load.
+pub(super) struct Case {
+    pub(super) name: &'static str,
+    pub(super) mtu: u16,
+    streams: u32,
+    is_reverse: bool,
+    is_small: bool,
+    /// From a client behind the first node, which masquerades.
+    pub(super) is_forwarded: bool,
+    /// Without a direct path.
+    pub(super) is_relayed: bool,
+}
+
+const fn case(name: &'static str) -> Case {
+    Case {
+        name,
+        mtu: 1280,
+        streams: 1,
+        is_reverse: false,
+        is_small: false,
+        is_forwarded: false,
+        is_relayed: false,
+    }
+}
+
+const fn reverse(name: &'static str, of: &Case) -> Case {
+    Case {
+        name,
+        is_reverse: true,
+        ..*of
+    }
+}
+
+const FOUR: Case = Case {
+    streams: 4,
+    ..case("four streams")
+};
+
+const NAT: Case = Case {
+    is_forwarded: true,
+    ..case("through NAT")
+};
+
+const RELAYED: Case = Case {
+    is_relayed: true,
+    ..case("over a relay")
+};
+
+/// All loads.
+pub(super) static CASES: [Case; 10] = [
+    case("one stream"),
+    reverse("one stream, back", &case("")),
+    FOUR,
+    reverse("four streams, back", &FOUR),
+    Case {
+        mtu: 1420,
+        ..case("one stream, MTU 1420")
+    },
+    NAT,
+    reverse("through NAT, back", &NAT),
+    Case {
+        is_small: true,
+        ..case("small datagrams")
+    },
+    RELAYED,
+    reverse("over a relay, back", &RELAYED),
+];
+
+impl Case {
+    /// Whether a contestant can carry it at all.
+    pub(super) fn admits(&self, contestant: Contestant) -> bool {
+        let fits = self.mtu == 1280 || contestant.has_mtu();
+        fits && (!self.is_relayed || contestant.has_relays())
+    }
+
+    /// As much as passes.
+    pub(super) fn most(&self, seconds: u32) -> Load {
+        self.load(seconds, None)
+    }
+
+    /// A fixed load; nothing where the load is fixed anyway.
+    pub(super) fn fixed(&self, seconds: u32, gbits_per_second: f64) -> Option<Load> {
+        (!self.is_small).then(|| self.load(seconds, Some(gbits_per_second)))
+    }
+
+    fn load(&self, seconds: u32, gbits_per_second: Option<f64>) -> Load {
+        let traffic = if self.is_small {
+            Traffic::Udp {
+                bytes: SMALL,
+                gbits_per_second: SMALL_GBITS,
+            }
+        } else {
+            Traffic::Tcp { gbits_per_second }
+        };
+        Load {
+            seconds,
+            streams: self.streams,
+            reverse: self.is_reverse,
+            traffic,
+        }
+    }
+}
