@@ -23,16 +23,17 @@ pub const MAX_HANDSHAKE_MESSAGE: usize = 148;
 /// A strided batch is a buffer of datagrams of `stride` bytes each, of which only the last may be shorter: what one system
 /// call with UDP segmentation sends, and what one with receive coalescing gives.
 pub trait Transport: Send + Sync {
-    /// Seals a strided batch of at least one packet in place. In each datagram the packet stands at [`DATA_HEADER`] and ends
-    /// [`DATA_TAG`] before the datagram does; the bytes around it are filled in.
+    /// Seals a strided batch of at least one packet into `sealed`, which is as long. In each datagram of `plain` the packet
+    /// stands at [`DATA_HEADER`] and ends [`DATA_TAG`] before the datagram does; the bytes around it mean nothing.
     ///
     /// # Errors
-    /// [`NoSession`] when there are no keys to seal with; the packets are unharmed.
-    fn seal(&self, batch: &mut [u8], stride: usize) -> Result<(), NoSession>;
+    /// [`NoSession`] when there are no keys to seal with.
+    fn seal(&self, plain: &[u8], sealed: &mut [u8], stride: usize) -> Result<(), NoSession>;
 
-    /// Opens a strided batch of data messages in place and adds to `packets` where in `batch` each packet is now, without
-    /// keep-alives, in order. What does not open (forged, replayed, too old) is counted and skipped.
-    fn open(&self, batch: &mut [u8], stride: usize, packets: &mut Vec<Range<usize>>) -> Opened;
+    /// Opens a strided batch of data messages into `opened`, which is at least as long, and adds to `packets` where in it
+    /// each packet is now, without keep-alives, in order. What does not open (forged, replayed, too old) is counted and
+    /// skipped.
+    fn open(&self, batch: &[u8], stride: usize, opened: &mut [u8], packets: &mut Vec<Range<usize>>) -> Opened;
 
     /// Whether there are keys to seal with.
     fn is_ready(&self) -> bool;

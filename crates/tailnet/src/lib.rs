@@ -15,6 +15,7 @@ pub mod wireguard;
 mod cache;
 mod disco;
 mod engine;
+mod join;
 mod relay;
 mod segment;
 mod waker;

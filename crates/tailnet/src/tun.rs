@@ -1,14 +1,14 @@
 //! The TUN device as a [`PacketIo`].
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
-use std::sync::{Mutex, PoisonError};
 
 use ipnet::IpNet;
-use isthmus_tailnet_core::filter::protocol;
 use isthmus_tailnet_core::packet_io::{Offload, PacketBatch, PacketIo, PacketIoError, Received, SegmentProtocol};
-use tun_rs::{DeviceBuilder, GROTable, SyncDevice, VIRTIO_NET_HDR_LEN, VirtioNetHdr};
+use nix::sys::uio::writev;
+use tun_rs::{DeviceBuilder, SyncDevice, VIRTIO_NET_HDR_LEN, VirtioNetHdr};
 
+use crate::join::{Joinable, Joined};
 use crate::offloads::OffloadSwitch;
 use crate::waker::Waker;
 
@@ -21,9 +21,8 @@ const GSO_TCP6: u8 = 4;
 const GSO_UDP: u8 = 5;
 const GSO_ECN: u8 = 0x80;
 
-/// Room in each outgoing buffer: neighbours are joined into the first buffer of their flow, and only as far as its capacity
-/// reaches.
-const JOIN_CAPACITY: usize = VIRTIO_NET_HDR_LEN + 65_535;
+/// The header of a packet that is not a super-packet and has a complete checksum.
+const PLAIN: [u8; VIRTIO_NET_HDR_LEN] = [0; VIRTIO_NET_HDR_LEN];
 
 /// What a TUN device shall be like.
 #[derive(Debug, Clone)]
@@ -41,14 +40,6 @@ pub struct Tun {
     device: SyncDevice,
     waker: Waker,
     offloads: OffloadSwitch,
-    writer: Mutex<Writer>,
-}
-
-/// What sending needs from call to call.
-#[derive(Default)]
-struct Writer {
-    table: GROTable,
-    buffers: Vec<Vec<u8>>,
 }
 
 /// Why there is no TUN device.
@@ -114,7 +105,6 @@ impl Tun {
             device,
             waker,
             offloads,
-            writer: Mutex::default(),
         })
     }
 
@@ -147,13 +137,28 @@ impl Tun {
         }
     }
 
-    fn joins(&self, packet: &[u8]) -> bool {
+    fn joinable(&self) -> Joinable {
         let offloads = self.offloads.get();
-        match transport(packet) {
-            Some(protocol::TCP) => offloads.tun_tcp_gro,
-            Some(protocol::UDP) => offloads.tun_udp_gro,
-            _ => true,
+        Joinable {
+            tcp: self.device.tcp_gso() && offloads.tun_tcp_gro,
+            udp: self.device.udp_gso() && offloads.tun_udp_gro,
         }
+    }
+
+    /// Hands over the first of the packets, with the next ones where they make a super-packet. Returns how many were taken,
+    /// or had to be dropped together with the error.
+    fn send_first(&self, packets: &[&[u8]], joinable: Joinable) -> (usize, io::Result<()>) {
+        let write = |parts: &[IoSlice<'_>]| writev(self.device.as_fd(), parts).map(drop).map_err(io::Error::from);
+        let Some(joined) = Joined::first_of(packets, joinable) else {
+            let plain = [IoSlice::new(&PLAIN), IoSlice::new(packets[0])];
+            return (1, write(&plain[usize::from(!self.device.tcp_gso())..]));
+        };
+        let payload = packets[..joined.packets].iter().map(|packet| joined.payload(packet));
+        let slices: Vec<IoSlice<'_>> = std::iter::once(joined.head())
+            .chain(payload)
+            .map(IoSlice::new)
+            .collect();
+        (joined.packets, write(&slices))
     }
 }
 
@@ -178,34 +183,18 @@ impl PacketIo for Tun {
     }
 
     fn send(&self, packets: &[&[u8]]) -> Result<usize, PacketIoError> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Writer { table, buffers } = &mut *writer;
-        if buffers.len() < packets.len() {
-            buffers.resize_with(packets.len(), || Vec::with_capacity(JOIN_CAPACITY));
-        }
-        let offset = if self.device.tcp_gso() { VIRTIO_NET_HDR_LEN } else { 0 };
-        for (buffer, packet) in buffers.iter_mut().zip(packets) {
-            buffer.clear();
-            buffer.resize(offset, 0);
-            buffer.extend_from_slice(packet);
-        }
-        let (mut start, mut refused) = (0, None);
-        while start < packets.len() {
-            let joinable = packets[start..].iter().take_while(|packet| self.joins(packet)).count();
-            let end = start + joinable.max(1);
-            if let Err(error) = self.device.send_multiple(table, &mut buffers[start..end], offset) {
-                refused = Some(error);
+        let joinable = self.joinable();
+        let (mut rest, mut taken) = (packets, 0);
+        while !rest.is_empty() {
+            let (count, sent) = self.send_first(rest, joinable);
+            match sent.map_err(failure) {
+                Ok(()) => taken += count,
+                Err(PacketIoError::Closed) => return Err(PacketIoError::Closed),
+                Err(PacketIoError::Failed(error)) => tracing::debug!(%error, count, "the TUN device refused packets"),
             }
-            start = end;
+            rest = &rest[count..];
         }
-        match refused.map(failure) {
-            Some(PacketIoError::Closed) => Err(PacketIoError::Closed),
-            Some(PacketIoError::Failed(error)) => {
-                tracing::debug!(%error, "the TUN device refused packets");
-                Ok(0)
-            }
-            None => Ok(packets.len()),
-        }
+        Ok(taken)
     }
 
     fn wake(&self) {
@@ -245,11 +234,5 @@ fn offload(header: &VirtioNetHdr) -> Option<Offload> {
     })
 }
 
-/// The transport protocol, of packets without IPv6 extension headers: others are not joined anyway.
-fn transport(packet: &[u8]) -> Option<u8> {
-    match packet.first()? >> 4 {
-        4 => packet.get(9).copied(),
-        6 => packet.get(6).copied(),
-        _ => None,
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -75,12 +75,12 @@ pub struct ReceiveBuffers {
 }
 
 /// Datagrams of one sender: `stride` bytes each, the last may be shorter.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct ReceivedBatch<'a> {
     /// The sender, never in IPv6-mapped form.
     pub from: SocketAddr,
     /// All datagrams.
-    pub bytes: &'a mut [u8],
+    pub bytes: &'a [u8],
     /// Bytes of each datagram. Never 0.
     pub stride: usize,
 }
@@ -249,13 +249,13 @@ impl Default for ReceiveBuffers {
 
 impl ReceiveBuffers {
     /// What the last [`UdpLink::receive`] brought.
-    pub fn batches(&mut self) -> impl Iterator<Item = ReceivedBatch<'_>> {
-        let filled = self.buffers.iter_mut().zip(&self.meta).take(self.filled);
+    pub fn batches(&self) -> impl Iterator<Item = ReceivedBatch<'_>> {
+        let filled = self.buffers.iter().zip(&self.meta).take(self.filled);
         filled
             .filter(|(_, meta)| meta.len > 0)
             .map(|(buffer, meta)| ReceivedBatch {
                 from: SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port()),
-                bytes: &mut buffer[..meta.len],
+                bytes: &buffer[..meta.len],
                 stride: meta.stride.clamp(1, meta.len),
             })
     }

@@ -107,7 +107,6 @@ impl Identity {
         );
         let state = State {
             tunn,
-            scratch: Vec::new(),
             last_handshake: now,
         };
         Session {
@@ -128,8 +127,6 @@ pub(crate) struct Session {
 
 struct State {
     tunn: Tunn,
-    /// A copy of the packet or datagram at hand, because `boringtun` needs source and destination apart.
-    scratch: Vec<u8>,
     last_handshake: Instant,
 }
 
@@ -140,30 +137,31 @@ impl Session {
 }
 
 impl Transport for Session {
-    fn seal(&self, batch: &mut [u8], stride: usize) -> Result<(), NoSession> {
+    fn seal(&self, plain: &[u8], sealed: &mut [u8], stride: usize) -> Result<(), NoSession> {
         let mut state = self.state();
         if !state.is_ready() {
             return Err(NoSession);
         }
-        batch.chunks_mut(stride).try_for_each(|datagram| state.seal(datagram))
+        let mut datagrams = plain.chunks(stride).zip(sealed.chunks_mut(stride));
+        datagrams.try_for_each(|(plain, sealed)| state.seal(plain, sealed))
     }
 
-    fn open(&self, batch: &mut [u8], stride: usize, packets: &mut Vec<Range<usize>>) -> Opened {
+    fn open(&self, batch: &[u8], stride: usize, opened: &mut [u8], packets: &mut Vec<Range<usize>>) -> Opened {
         let mut state = self.state();
-        let (mut opened, mut start) = (Opened::default(), 0);
-        for datagram in batch.chunks_mut(stride) {
-            let length = datagram.len();
-            match state.open(datagram) {
-                Some(0) => opened.authentic += 1,
+        let (mut outcome, mut start) = (Opened::default(), 0);
+        for datagram in batch.chunks(stride) {
+            let end = start + datagram.len();
+            match state.open(datagram, &mut opened[start..end]) {
+                Some(0) => outcome.authentic += 1,
                 Some(packet) => {
-                    opened.authentic += 1;
+                    outcome.authentic += 1;
                     packets.push(start..start + packet);
                 }
-                None => opened.refused += 1,
+                None => outcome.refused += 1,
             }
-            start += length;
+            start = end;
         }
-        opened
+        outcome
     }
 
     fn is_ready(&self) -> bool {
@@ -233,16 +231,14 @@ impl State {
         self.tunn.time_since_last_handshake().is_some()
     }
 
-    fn seal(&mut self, datagram: &mut [u8]) -> Result<(), NoSession> {
+    fn seal(&mut self, plain: &[u8], sealed: &mut [u8]) -> Result<(), NoSession> {
         // Shorter datagrams would make boringtun panic; the callers' batches have none.
-        let end = datagram
+        let end = plain
             .len()
             .checked_sub(DATA_TAG)
-            .filter(|end| *end > DATA_HEADER)
+            .filter(|end| *end > DATA_HEADER && sealed.len() >= plain.len())
             .ok_or(NoSession)?;
-        self.scratch.clear();
-        self.scratch.extend_from_slice(&datagram[DATA_HEADER..end]);
-        match self.tunn.encapsulate(&self.scratch, datagram) {
+        match self.tunn.encapsulate(&plain[DATA_HEADER..end], sealed) {
             TunnResult::WriteToNetwork(_) => Ok(()),
             TunnResult::Done
             | TunnResult::Err(_)
@@ -251,14 +247,12 @@ impl State {
         }
     }
 
-    /// The length of the packet that now begins the datagram, 0 for a keep-alive, nothing when it does not open.
-    fn open(&mut self, datagram: &mut [u8]) -> Option<usize> {
+    /// The length of the packet that now begins `opened`, 0 for a keep-alive, nothing when the datagram does not open.
+    fn open(&mut self, datagram: &[u8], opened: &mut [u8]) -> Option<usize> {
         if datagram.len() < DATA_OVERHEAD {
             return None;
         }
-        self.scratch.clear();
-        self.scratch.extend_from_slice(datagram);
-        match self.tunn.decapsulate(None, &self.scratch, datagram) {
+        match self.tunn.decapsulate(None, datagram, opened) {
             TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => Some(packet.len()),
             TunnResult::Done => Some(0),
             TunnResult::WriteToNetwork(_) | TunnResult::Err(_) => None,

@@ -22,18 +22,15 @@ use crate::wireguard::Initiator;
 struct Ingress<'a> {
     shared: &'a Shared,
     outbox: Outbox,
-    opened: Vec<Range<usize>>,
+    /// Packets of the batch at hand, and where each stands in it.
+    opened: Vec<u8>,
+    packets: Vec<Range<usize>>,
     last_unknown: Option<Instant>,
 }
 
 /// Takes the datagrams from the socket until the data plane is stopped.
 pub(super) fn run_ingress(shared: &Shared) {
-    let mut ingress = Ingress {
-        shared,
-        outbox: Outbox::new(WhenFull::Drop),
-        opened: Vec::with_capacity(64),
-        last_unknown: None,
-    };
+    let mut ingress = Ingress::new(shared, 64);
     let mut buffers = ReceiveBuffers::default();
     while shared.is_running() {
         match shared.udp.receive(&mut buffers) {
@@ -56,28 +53,33 @@ pub(super) fn run_ingress(shared: &Shared) {
 
 /// Takes the datagrams that came by relay until the data plane is stopped.
 pub(super) fn run_relayed(shared: &Shared) {
-    let mut ingress = Ingress {
-        shared,
-        outbox: Outbox::new(WhenFull::Drop),
-        opened: Vec::with_capacity(1),
-        last_unknown: None,
-    };
+    let mut ingress = Ingress::new(shared, 1);
     let relayed = shared.relayed.lock().unwrap_or_else(PoisonError::into_inner);
     // It is closed when the data plane is dropped.
-    while let Ok(RelayedDatagram { from, mut bytes }) = relayed.recv() {
+    while let Ok(RelayedDatagram { from, bytes }) = relayed.recv() {
         let (tables, now) = (shared.tables.load(), Instant::now());
         let stride = bytes.len();
         shared.counters.inbound.from(from).add_batch(stride, stride);
         let kind = DatagramKind::of(&bytes);
         if let DatagramKind::Data(index) = kind {
-            ingress.data(&tables, index, from, &mut bytes, stride, now);
+            ingress.data(&tables, index, from, &bytes, stride, now);
         } else {
             ingress.other(&tables, kind, from, &bytes, now);
         }
     }
 }
 
-impl Ingress<'_> {
+impl<'a> Ingress<'a> {
+    fn new(shared: &'a Shared, packets: usize) -> Self {
+        Self {
+            shared,
+            outbox: Outbox::new(WhenFull::Drop),
+            opened: Vec::new(),
+            packets: Vec::with_capacity(packets),
+            last_unknown: None,
+        }
+    }
+
     /// Takes the datagrams of one receive buffer, neighbours of one session together.
     fn take(&mut self, tables: &Tables, batch: ReceivedBatch<'_>, now: Instant) {
         let ReceivedBatch { from, bytes, stride } = batch;
@@ -91,7 +93,7 @@ impl Ingress<'_> {
                 while end < bytes.len() && next(end) == DatagramKind::Data(index) {
                     end = (end + stride).min(bytes.len());
                 }
-                self.data(tables, index, Origin::Direct(from), &mut bytes[start..end], stride, now);
+                self.data(tables, index, Origin::Direct(from), &bytes[start..end], stride, now);
             } else {
                 self.other(tables, kind, Origin::Direct(from), &bytes[start..end], now);
             }
@@ -104,7 +106,7 @@ impl Ingress<'_> {
     }
 
     /// Opens data messages of one session and passes their packets on.
-    fn data(&mut self, tables: &Tables, index: u32, from: Origin, batch: &mut [u8], stride: usize, now: Instant) {
+    fn data(&mut self, tables: &Tables, index: u32, from: Origin, batch: &[u8], stride: usize, now: Instant) {
         let found = tables
             .by_session(index)
             .and_then(|entry| Some((entry, entry.peer.session()?)));
@@ -114,8 +116,11 @@ impl Ingress<'_> {
             self.unknown_index(tables, from, now);
             return;
         };
-        self.opened.clear();
-        let opened = session.open(batch, stride, &mut self.opened);
+        if self.opened.len() < batch.len() {
+            self.opened.resize(batch.len(), 0);
+        }
+        self.packets.clear();
+        let opened = session.open(batch, stride, &mut self.opened, &mut self.packets);
         if opened.refused > 0 {
             self.shared
                 .counters
@@ -129,7 +134,7 @@ impl Ingress<'_> {
             self.outbox.send_waiting(self.shared, entry, now);
         }
         let mut judge = InboundJudge::new(&self.shared.hooks, tables, entry, now);
-        let packets = self.opened.iter().map(|range| &batch[range.clone()]);
+        let packets = self.packets.iter().map(|range| &self.opened[range.clone()]);
         let goes_on = |packet: &&[u8]| match judge.judge(packet) {
             Judgement::Pass => true,
             Judgement::Taken => false,

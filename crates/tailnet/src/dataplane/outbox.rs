@@ -25,7 +25,8 @@ const MAX_RUN_BYTES: usize = 65_000;
 
 /// Gathers, seals and sends the packets of one thread.
 pub(super) struct Outbox {
-    batch: Vec<u8>,
+    plain: Vec<u8>,
+    sealed: Vec<u8>,
     run: Option<Run>,
     full: WhenFull,
 }
@@ -43,7 +44,8 @@ impl Outbox {
     /// `full` says whether this thread may wait for room in the socket.
     pub(super) fn new(full: WhenFull) -> Self {
         Self {
-            batch: vec![0; MAX_RUN_BYTES],
+            plain: vec![0; MAX_RUN_BYTES],
+            sealed: Vec::new(),
             run: None,
             full,
         }
@@ -60,7 +62,7 @@ impl Outbox {
         match offload {
             Offload::Segments { protocol, size, start } => {
                 self.flush(shared);
-                match cut(packet, (protocol, size, start), shared.mtu, &mut self.batch) {
+                match cut(packet, (protocol, size, start), shared.mtu, &mut self.plain) {
                     Ok(cut) => {
                         let to = (&*session, &*entry.peer);
                         self.seal_and_send(shared, to, path, cut.length, cut.stride);
@@ -116,7 +118,7 @@ impl Outbox {
             stride: length,
             used: 0,
         });
-        let datagram = &mut self.batch[run.used..run.used + length];
+        let datagram = &mut self.plain[run.used..run.used + length];
         let (content, padding) = datagram[DATA_HEADER..].split_at_mut(packet.len());
         content.copy_from_slice(packet);
         padding.fill(0);
@@ -134,8 +136,11 @@ impl Outbox {
         length: usize,
         stride: usize,
     ) {
-        let (batch, counters) = (&mut self.batch[..length], &shared.counters);
-        if session.seal(batch, stride).is_err() {
+        if self.sealed.len() < length {
+            self.sealed.resize(length, 0);
+        }
+        let (batch, counters) = (&mut self.sealed[..length], &shared.counters);
+        if session.seal(&self.plain[..length], batch, stride).is_err() {
             // The session ended since it was looked at.
             let dropped = length.div_ceil(stride);
             counters.outbound_dropped.add(DropCause::NoSession, dropped);
