@@ -8,6 +8,7 @@ mod bench;
 mod cluster;
 mod debian;
 mod demo;
+mod fuzz;
 mod generate;
 mod image;
 mod process;
@@ -32,6 +33,8 @@ enum Command {
     Cluster(cluster::ClusterCommand),
     /// Show a cluster and a tailnet reaching each other
     Demo(demo::Options),
+    /// Throw mutated bytes at every reader of outside bytes
+    Fuzz(fuzz::Options),
     /// Write the files of `deploy/` that are made from code
     Gen(generate::Options),
     /// Build the container image of isthmus
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Bench(bench) => bench::run(&bench),
         Command::Cluster(command) => cluster::run(command),
         Command::Demo(options) => demo::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Gen(options) => generate::run(&options),
         Command::Image(arguments) => image::run(&arguments),
         Command::Test(options) => test::run(&options),

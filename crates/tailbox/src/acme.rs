@@ -3,7 +3,7 @@
 //! It knows the records that nodes set for their own names, and nothing else: to questions about the tailnet's domain it is the
 //! authority, all others it refuses.
 
-mod answer;
+pub(crate) mod answer;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -81,6 +81,20 @@ impl Challenges {
 pub(crate) struct NameServer {
     udp: UdpSocket,
     tcp: TcpListener,
+}
+
+impl answer::Zone for Shared {
+    fn domain(&self) -> &str {
+        &self.tailnet.domain
+    }
+
+    fn values(&self, name: &str) -> Vec<String> {
+        self.challenges.values(name)
+    }
+
+    fn is_name(&self, name: &str) -> bool {
+        Self::is_name(self, name)
+    }
 }
 
 impl NameServer {

@@ -12,6 +12,8 @@ mod api;
 mod asks;
 mod config;
 mod credentials;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hosts;
 mod machine;
 mod map_stream;

@@ -145,14 +145,7 @@ impl Store {
         let Some(file) = &self.file else {
             return Ok(());
         };
-        let machine_key = self.machine_key.export().to_string();
-        let snapshot = Snapshot {
-            format: FORMAT.to_owned(),
-            version: VERSION,
-            machine_key,
-            state,
-        };
-        serde_json::to_vec(&snapshot)
+        render(&self.machine_key, state)
             .map_err(io::Error::from)
             .and_then(|bytes| replace(&file.path, &bytes))
             .map_err(|source| StoreError::Write {
@@ -162,7 +155,18 @@ impl Store {
     }
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<(MachineKeyPair, State), StoreError> {
+/// The content of a snapshot file.
+pub(crate) fn render(machine_key: &MachineKeyPair, state: &State) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(&Snapshot {
+        format: FORMAT.to_owned(),
+        version: VERSION,
+        machine_key: machine_key.export().to_string(),
+        state,
+    })
+}
+
+/// Reads the content of the snapshot file at `path`.
+pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<(MachineKeyPair, State), StoreError> {
     let corrupt = |source| StoreError::Corrupt {
         path: path.to_owned(),
         source,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::filter::{Header, protocol};
+use crate::filter::{Body, Header, protocol};
 
 const PING: u8 = b'p';
 const PONG: u8 = b'o';
@@ -39,14 +39,17 @@ pub fn pong(packet: &[u8]) -> Option<[u8; DATA]> {
 
 fn open(packet: &[u8]) -> Option<(Header, &[u8])> {
     let header = Header::parse(packet).ok()?;
-    if header.protocol != protocol::TSMP {
+    if header.protocol != protocol::TSMP || header.body != Body::Opaque {
         return None;
     }
-    let start = match packet.first()? >> 4 {
-        4 => usize::from(packet[0] & 0x0f) * 4,
-        _ => V6_HEADER,
+    let length = |at: usize| Some(usize::from(u16::from_be_bytes(*packet.get(at..)?.first_chunk()?)));
+    let (start, end) = match packet.first()? >> 4 {
+        4 => (usize::from(packet[0] & 0x0f) * 4, length(2)?),
+        // Behind extension headers nobody sends any.
+        _ if packet.get(6) == Some(&protocol::TSMP) => (V6_HEADER, V6_HEADER + length(4)?),
+        _ => return None,
     };
-    let body = packet.get(start..).filter(|body| !body.is_empty())?;
+    let body = packet.get(start..end).filter(|body| !body.is_empty())?;
     Some((header, body))
 }
 

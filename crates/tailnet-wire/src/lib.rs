@@ -9,6 +9,7 @@
 
 pub mod control;
 pub mod derp;
+pub mod dns;
 pub mod framing;
 pub mod keys;
 pub mod noise;

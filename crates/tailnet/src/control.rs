@@ -4,7 +4,7 @@
 //! is the domain's.
 
 mod backoff;
-mod c2n;
+pub(crate) mod c2n;
 mod client;
 mod dial;
 mod early;
@@ -29,9 +29,11 @@ pub(crate) use backoff::Backoff;
 pub(crate) use client::{Client, Progress};
 pub use dial::{AuthoritiesError, read_authorities};
 pub(crate) use dial::{Dialer, authorities};
+pub(crate) use early::AfterEarly;
 pub(crate) use error::ControlError;
 pub(crate) use server::Server;
 pub(crate) use session::{Requester, Session};
+pub(crate) use stream::read_message;
 
 /// The capability version that this node claims: the documents of the proxy contract need 109, Headscale 113; 120 invites relay messages
 /// that this node does not speak.

@@ -4,6 +4,7 @@
 //! for the address is none that packets of peers may be for; and machines beside this one are not answered.
 
 mod forward;
+pub(crate) mod fuzzing;
 mod message;
 
 use std::io;

@@ -3,6 +3,8 @@
 pub mod control;
 pub mod dataplane;
 pub mod dns;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod interface;
 pub mod node;
 pub mod offloads;

@@ -105,7 +105,7 @@ fn complaints(packages: &[Package]) -> Vec<Complaint> {
     let mut complaints = Vec::new();
     for package in packages {
         let name = short(&package.name);
-        if ["xtask", "tests"].contains(&name) {
+        if ["fuzz", "tests", "xtask"].contains(&name) {
             continue;
         }
         let Some(arrows) = allowed.get(name) else {

@@ -3,8 +3,17 @@
 use hickory_proto::op::{Message, MessageType, Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{SOA, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use isthmus_tailnet_wire::dns::has_room_for_what_it_counts;
 
-use crate::shared::Shared;
+/// What is known of the names of a tailnet.
+pub(crate) trait Zone {
+    /// The tailnet's domain.
+    fn domain(&self) -> &str;
+    /// The values of the TXT records of a name.
+    fn values(&self, name: &str) -> Vec<String>;
+    /// Whether there is such a name, without or with records.
+    fn is_name(&self, name: &str) -> bool;
+}
 
 /// The longest answer over UDP; whoever wants more asks again over TCP.
 pub(super) const UDP_LIMIT: usize = 512;
@@ -14,7 +23,10 @@ const TTL: u32 = 1;
 const REFRESH: i32 = 3600;
 
 /// The answer to a question; nothing for what is none.
-pub(super) fn to(shared: &Shared, question: &[u8], limit: usize) -> Option<Vec<u8>> {
+pub(crate) fn to(zone: &impl Zone, question: &[u8], limit: usize) -> Option<Vec<u8>> {
+    if !has_room_for_what_it_counts(question) {
+        return None;
+    }
     let question = Message::from_vec(question).ok()?;
     if question.metadata.message_type != MessageType::Query {
         return None;
@@ -24,7 +36,7 @@ pub(super) fn to(shared: &Shared, question: &[u8], limit: usize) -> Option<Vec<u
     answer.metadata.response_code = match (question.metadata.op_code, question.queries.as_slice()) {
         (OpCode::Query, [query]) => {
             answer.add_query(query.clone());
-            look_up(shared, query, &mut answer)
+            look_up(zone, query, &mut answer)
         }
         (OpCode::Query, _) => ResponseCode::FormErr,
         _ => ResponseCode::NotImp,
@@ -37,16 +49,16 @@ pub(super) fn to(shared: &Shared, question: &[u8], limit: usize) -> Option<Vec<u
     }
 }
 
-fn look_up(shared: &Shared, query: &Query, answer: &mut Message) -> ResponseCode {
+fn look_up(zone: &impl Zone, query: &Query, answer: &mut Message) -> ResponseCode {
     let name = query.name().to_lowercase().to_ascii();
     let name = name.trim_end_matches('.');
-    let domain = shared.tailnet.domain.as_str();
+    let domain = zone.domain();
     let is_own = name == domain || name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
     if !is_own || query.query_class() != DNSClass::IN {
         return ResponseCode::Refused;
     }
     answer.metadata.authoritative = true;
-    let values = shared.challenges.values(name);
+    let values = zone.values(name);
     if matches!(query.query_type(), RecordType::TXT | RecordType::ANY) {
         let records = values.iter().map(|value| {
             let data = RData::TXT(TXT::new(vec![value.clone()]));
@@ -60,7 +72,7 @@ fn look_up(shared: &Shared, query: &Query, answer: &mut Message) -> ResponseCode
         answer.add_authority(authority);
     }
     // A name above one with records exists as well, although it has none.
-    let exists = !values.is_empty() || shared.is_name(name);
+    let exists = !values.is_empty() || zone.is_name(name);
     if exists {
         ResponseCode::NoError
     } else {

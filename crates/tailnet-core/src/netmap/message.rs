@@ -81,6 +81,7 @@ fn peer_node(peer: &Peer) -> wire::Node {
         addresses: peer.addresses.iter().copied().map(IpNet::from).collect(),
         allowed_ips: Some(peer.allowed.iter().copied().collect()),
         endpoints: peer.endpoints.iter().copied().collect(),
+        home_derp: peer.home.map_or(0, i64::from),
         online: peer.online,
         last_seen: peer.last_seen.map(GoTime::from),
         hostinfo: wire::Hostinfo {
@@ -160,6 +161,7 @@ mod tests {
         odd[0]["LastSeen"] = json!("2026-11-22T10:00:00Z");
         odd[0]["Hostinfo"] = json!({"OS": "linux"});
         odd[0]["Cap"] = json!(130);
+        odd[0]["HomeDERP"] = json!(7);
         let more = json!({
             "UserProfiles": [{"ID": 7, "LoginName": "a@example.com", "DisplayName": "A"}],
             "PeersChanged": odd, "Health": ["all is not well"],

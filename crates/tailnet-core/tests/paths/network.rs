@@ -163,7 +163,7 @@ impl Network {
     pub(crate) fn send(&mut self, site: usize, from: SocketAddr, to: SocketAddr, now: u64) -> Option<Arrival> {
         let target = site_of(to.ip());
         if let Some((other, false)) = target
-            && (other == site)
+            && other == site
         {
             return Some(Arrival { from, to });
         }

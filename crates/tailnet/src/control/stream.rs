@@ -50,7 +50,7 @@ impl MapStream {
 }
 
 /// Decompresses a frame, unless the server ignored that it was asked to compress, and reads it.
-fn read_message(frame: &[u8]) -> Result<MapResponse, ControlError> {
+pub(crate) fn read_message(frame: &[u8]) -> Result<MapResponse, ControlError> {
     if !frame.starts_with(&ZSTD_MAGIC) {
         return serde_json::from_slice(frame).map_err(ControlError::Json);
     }

@@ -121,7 +121,7 @@ async fn ask_by_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> 
 }
 
 /// The message with another number.
-fn renumbered(message: &[u8], number: [u8; 2]) -> io::Result<Vec<u8>> {
+pub(super) fn renumbered(message: &[u8], number: [u8; 2]) -> io::Result<Vec<u8>> {
     if message.len() < HEADER {
         return Err(io::Error::other("the message is cut off"));
     }
@@ -131,7 +131,7 @@ fn renumbered(message: &[u8], number: [u8; 2]) -> io::Result<Vec<u8>> {
 }
 
 /// Whether a message is an answer to a question: of the same number, and with the same question in it, if with any.
-fn answers(answer: &[u8], question: &[u8]) -> bool {
+pub(super) fn answers(answer: &[u8], question: &[u8]) -> bool {
     if answer.len() < HEADER || question.len() < HEADER || answer[..2] != question[..2] || answer[2] & 0x80 == 0 {
         return false;
     }
@@ -156,7 +156,7 @@ fn question_of(message: &[u8]) -> Option<&[u8]> {
 }
 
 /// The name servers in a `resolv.conf`, without this node itself.
-fn name_servers(text: &str) -> Vec<SocketAddr> {
+pub(super) fn name_servers(text: &str) -> Vec<SocketAddr> {
     let named = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         let address = words.next().filter(|word| *word == "nameserver").and(words.next())?;

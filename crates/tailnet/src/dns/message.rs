@@ -6,6 +6,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, PTR};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use isthmus_tailnet_core::dns::{Answer, Question};
+use isthmus_tailnet_wire::dns::has_room_for_what_it_counts;
 
 /// Seconds that an answer holds: names move seldom, and nobody is told when they do.
 const TTL: u32 = 60;
@@ -19,6 +20,9 @@ pub(super) struct Query(Message);
 impl Query {
     /// Reads a message; nothing for what is none, and for answers.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        if !has_room_for_what_it_counts(bytes) {
+            return None;
+        }
         let message = Message::from_vec(bytes).ok()?;
         (message.metadata.message_type == MessageType::Query).then_some(Self(message))
     }
