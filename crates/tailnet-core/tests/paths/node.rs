@@ -174,7 +174,7 @@ impl Node {
 
     /// Takes what control says of the peers.
     pub(crate) fn learn(&mut self, peers: Vec<Target>, now: u64) -> Vec<Out> {
-        let own = [IpNet::from(self.socket.ip())].into_iter().collect();
+        let own: AddressSet = [IpNet::from(self.socket.ip())].into_iter().collect();
         self.call(now, |paths, _, _| paths.update(peers, own))
     }
 
