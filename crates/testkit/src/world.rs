@@ -48,6 +48,17 @@ pub struct Host {
     _home: Option<Arc<Home>>,
 }
 
+impl Host {
+    /// A namespace that appears under this address to whoever is to reach it.
+    pub fn new(namespace: Namespace, address: &str) -> Self {
+        Self {
+            namespace,
+            address: address.to_owned(),
+            _home: None,
+        }
+    }
+}
+
 /// A router and the network behind it.
 #[derive(Debug)]
 struct Home {
@@ -91,11 +102,7 @@ impl World {
 
     /// Adds a host; `number` is the last part of its address, 2 to 254.
     pub fn host(&self, name: &str, number: u8) -> Host {
-        Host {
-            namespace: self.plug_in(name, number),
-            address: outside_host(number),
-            _home: None,
-        }
+        Host::new(self.plug_in(name, number), &outside_host(number))
     }
 
     /// Adds a host behind a router; `number` is the last part of the router's address, 2 to 254.
@@ -106,13 +113,13 @@ impl World {
         let router = self.plug_in(&format!("{name}-router"), number);
         let namespace = self.net.namespace(name);
         let network = self.net.hide(&namespace, &router, number, nat);
+        let home = Home {
+            _router: router,
+            _network: network,
+        };
         Host {
-            namespace,
-            address: outside_host(number),
-            _home: Some(Arc::new(Home {
-                _router: router,
-                _network: network,
-            })),
+            _home: Some(Arc::new(home)),
+            ..Host::new(namespace, &outside_host(number))
         }
     }
 

@@ -66,19 +66,13 @@ impl Ground {
 
     /// Starts a control server with a relay.
     pub(super) fn tailnet(&self, isthmus: &Path) -> Result<Tailnet> {
-        let host = Host {
-            namespace: self.control.clone(),
-            address: CONTROL.to_owned(),
-        };
+        let host = Host::new(self.control.clone(), CONTROL);
         Tailnet::start_with_relay(host, isthmus, &self.files().join("tailnet"))
     }
 
     /// A machine of the two as a host of a tailnet.
     pub(super) fn host(&self, which: usize) -> Host {
-        Host {
-            namespace: self.two.machines[which].clone(),
-            address: format!("192.0.2.{}", which + 1),
-        }
+        Host::new(self.two.machines[which].clone(), &format!("192.0.2.{}", which + 1))
     }
 
     /// Lets the first machine forward and masquerade through a device, as a proxy does; gives the client behind it.
