@@ -17,7 +17,7 @@ use crate::disco::DiscoBox;
 use crate::node::NodePrefs;
 use crate::segment;
 
-pub use crate::dns::fuzzing::{answer_question, is_answer, name_servers};
+pub use crate::dns::fuzzing::{Answered, answer_question, is_answer, name_servers};
 
 /// Opens a disco datagram for the holder of a private key; see `DiscoBox::open`.
 pub fn open_disco(private: &str, datagram: &mut [u8]) -> Option<(DiscoKey, Message)> {

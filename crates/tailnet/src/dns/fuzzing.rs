@@ -7,12 +7,11 @@ use isthmus_tailnet_core::dns::{Answer, Question};
 use super::forward;
 use super::message::Query;
 
-/// The name that a message asks about, and the message that answers it; nothing for what asks nothing.
-pub fn answer_question(
-    message: &[u8],
-    answer: &Answer,
-    in_datagram: bool,
-) -> Option<(Option<(String, Question)>, Option<Vec<u8>>)> {
+/// The name that a message asks about, if it is one, and the message that answers it.
+pub type Answered = (Option<(String, Question)>, Option<Vec<u8>>);
+
+/// What a message asks about, and its answer; nothing for what asks nothing.
+pub fn answer_question(message: &[u8], answer: &Answer, in_datagram: bool) -> Option<Answered> {
     let query = Query::parse(message)?;
     let asked = query.asked();
     let answer = match &asked {
