@@ -17,7 +17,7 @@ use isthmus_testkit::netns;
 
 use super::load::{self, Cost};
 use crate::{debian, process::say};
-use case::{CASES, Case};
+use case::{CASES, Case, Way};
 use contestant::Contestant;
 use ground::Ground;
 use report::Report;
@@ -102,9 +102,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 fn measure(tools: &Tools, case: &'static Case, contestant: Contestant, options: &Options) -> anyhow::Result<Measured> {
-    let ground = Ground::new(tools.isthmus(), case.is_relayed)?;
+    let ground = Ground::new(tools.isthmus(), case.way == Way::Relayed)?;
     let running = contestant.start(tools, &ground, case.mtu)?;
-    let client = if case.is_forwarded {
+    let client = if case.way == Way::Forwarded {
         ground.forward(&running.device)
     } else {
         ground.first().clone()

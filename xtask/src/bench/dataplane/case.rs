@@ -14,10 +14,18 @@ pub(super) struct Case {
     streams: u32,
     is_reverse: bool,
     is_small: bool,
+    pub(super) way: Way,
+}
+
+/// How the load travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// From node to node.
+    Direct,
     /// From a client behind the first node, which masquerades.
-    pub(super) is_forwarded: bool,
+    Forwarded,
     /// Without a direct path.
-    pub(super) is_relayed: bool,
+    Relayed,
 }
 
 const fn case(name: &'static str) -> Case {
@@ -27,8 +35,7 @@ const fn case(name: &'static str) -> Case {
         streams: 1,
         is_reverse: false,
         is_small: false,
-        is_forwarded: false,
-        is_relayed: false,
+        way: Way::Direct,
     }
 }
 
@@ -46,12 +53,12 @@ const FOUR: Case = Case {
 };
 
 const NAT: Case = Case {
-    is_forwarded: true,
+    way: Way::Forwarded,
     ..case("through NAT")
 };
 
 const RELAYED: Case = Case {
-    is_relayed: true,
+    way: Way::Relayed,
     ..case("over a relay")
 };
 
@@ -79,7 +86,7 @@ impl Case {
     /// Whether a contestant can carry it at all.
     pub(super) fn admits(&self, contestant: Contestant) -> bool {
         let fits = self.mtu == 1280 || contestant.has_mtu();
-        fits && (!self.is_relayed || contestant.has_relays())
+        fits && (self.way != Way::Relayed || contestant.has_relays())
     }
 
     /// As much as passes.

@@ -180,10 +180,11 @@ fn start_tool(program: &Path, contestant: Contestant, ground: &Ground, mtu: u16)
     for (which, machine) in ground.two().machines.iter().enumerate() {
         let device = device(which);
         let mut command = Command::new(program);
-        match contestant {
-            Contestant::WireguardGo => command.arg("-f"),
-            _ => command.args(["--foreground", "--disable-drop-privileges"]),
-        };
+        if contestant == Contestant::WireguardGo {
+            command.arg("-f");
+        } else {
+            command.args(["--foreground", "--disable-drop-privileges"]);
+        }
         command
             .arg(&device)
             .env("LOG_LEVEL", "error")

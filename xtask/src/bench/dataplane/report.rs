@@ -77,9 +77,10 @@ impl Report {
     fn row(&self, load: &'static str, contestant: Contestant) -> Option<Row> {
         let runs = self.measured.get(&(load, contestant))?;
         // Who is in a tailnet is compared with ours in a tailnet.
-        let ours = match contestant {
-            Contestant::IsthmusJoined | Contestant::Tailscaled => Contestant::IsthmusJoined,
-            _ => Contestant::Isthmus,
+        let ours = if [Contestant::IsthmusJoined, Contestant::Tailscaled].contains(&contestant) {
+            Contestant::IsthmusJoined
+        } else {
+            Contestant::Isthmus
         };
         let ours = self
             .measured
