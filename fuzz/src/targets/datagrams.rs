@@ -50,8 +50,8 @@ pub(super) fn disco(input: &[u8]) {
 }
 
 fn private(key: [u8; 32]) -> String {
-    let digits: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("privkey:{digits}")
+    key.iter()
+        .fold("privkey:".to_owned(), |digits, byte| digits + &format!("{byte:02x}"))
 }
 
 /// The datagram that carries these bytes as the message, sealed by the peer.

@@ -13,7 +13,9 @@ pub(super) fn derp_frames(input: &[u8]) {
     assert_eq!(derp(input, 7).0, frames);
     assert!(frames.len() * HEADER <= input.len());
     let mut written = Vec::new();
-    frames.iter().for_each(|frame| frame.encode(&mut written));
+    for frame in &frames {
+        frame.encode(&mut written);
+    }
     // Bytes behind a frame's content are not kept; those that replace what is no text are three for one.
     assert!(
         !ended_well || written.len() <= 3 * input.len(),
