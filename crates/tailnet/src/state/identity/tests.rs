@@ -178,8 +178,8 @@ fn what_the_owner_wants_is_stored_in_the_words_of_the_go_client_and_only_when_it
         identity.logged_in(&own(&[]), ("ann@example.com", "Ann"), &nothing),
     );
     assert!(
-        !text(&values, "profile-ab12").contains("RouteAll"),
-        "absent and false are one"
+        !text(&values, "profile-ab12").contains("Hostname"),
+        "absent and empty are one"
     );
     let prefs = NodePrefs {
         hostname: "web".to_owned(),
