@@ -108,6 +108,7 @@ fn cost_of_a_change(stage: &Stage, operator: &Operator, count: usize, port: u16)
 fn settle(stage: &Stage, operator: &Operator, count: usize) {
     wait::until_within("the operator to settle", PATIENCE, || {
         std::thread::sleep(Duration::from_millis(500));
+        assert!(!operator.has_ended(), "{}", operator.log());
         if !has_looked(operator, count) {
             return None;
         }

@@ -289,6 +289,14 @@ impl Operator {
         wait::until("the operator to end", || self.child.try_wait().unwrap()).success()
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        status
+            .lines()
+            .all(|line| !line.starts_with("State:") || line.contains("zombie"))
+    }
+
     /// What it logged.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
