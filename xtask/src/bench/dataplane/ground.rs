@@ -9,8 +9,9 @@ use isthmus_testkit::two_nodes::TwoNodes;
 use isthmus_testkit::world::Host;
 use tempfile::TempDir;
 
-/// Where the control server and its relay are. It forwards nothing, so that it is no way from one machine to the other.
-const CONTROL: &str = "198.51.100.1";
+/// Where the control server and its relay are: a private address, because to any other Go clients insist on TLS. It forwards nothing, so
+/// that it is no way from one machine to the other.
+const CONTROL: &str = "10.99.0.1";
 
 /// The machines.
 pub(super) struct Ground {
@@ -27,10 +28,10 @@ impl Ground {
         let [control, client] = ["control", "client"].map(|name| two.net.namespace(name));
         let [a, b] = &two.machines;
         two.net
-            .link(a, "control", &["198.51.100.2/30"], &control, "a", &["198.51.100.1/30"]);
+            .link(a, "control", &["10.99.0.2/30"], &control, "to-a", &["10.99.0.1/30"]);
         two.net
-            .link(b, "control", &["198.51.100.6/30"], &control, "b", &["198.51.100.5/30"]);
-        b.ip(&format!("route add {CONTROL}/32 via 198.51.100.5"));
+            .link(b, "control", &["10.99.0.6/30"], &control, "to-b", &["10.99.0.5/30"]);
+        b.ip(&format!("route add {CONTROL}/32 via 10.99.0.5"));
         two.net
             .link(&client, "eth0", &["10.66.0.2/24"], a, "client", &["10.66.0.1/24"]);
         client.ip("route add default via 10.66.0.1");
