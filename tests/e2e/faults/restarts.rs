@@ -7,6 +7,16 @@ use serde_json::Value;
 use super::{ApiServerAway, Cordon, answers};
 use crate::stage::{Operator, PAGE, PATIENCE, PodProcess, Stage, WEB_POD, WEB_SERVICE};
 
+/// The arguments that print the logs of all proxies.
+const LOGS: [&str; 6] = [
+    "-n",
+    "isthmus",
+    "logs",
+    "--tail=200",
+    "-l",
+    "tailscale.com/managed=true",
+];
+
 #[test]
 fn proxy_is_the_same_device_after_a_restart_without_the_api_server_and_on_another_node() {
     let Some(stage) = Stage::on(hostile(), "restarts") else {
@@ -21,15 +31,12 @@ fn proxy_is_the_same_device_after_a_restart_without_the_api_server_and_on_anothe
     assert_eq!(ids.len(), 1, "{ids:?}");
 
     restart_without_api_server(&stage, &operator, &address);
-    let log = operator.kubectl(&[
-        "-n",
-        "isthmus",
-        "logs",
-        "--tail=200",
-        "-l",
-        "tailscale.com/managed=true",
-    ]);
-    assert!(log.contains("going on with the copy of the state"), "{log}");
+    wait::until("the proxy's log of that restart", || {
+        // A kubelet that has just started knows of no logs yet.
+        let output = stage.cluster.cluster().kubectl().args(LOGS).output().unwrap();
+        let log = String::from_utf8_lossy(&output.stdout).into_owned();
+        log.contains("going on with the copy of the state").then_some(())
+    });
     move_to_another_node(&stage, &operator, &address);
     assert_eq!(stage.tailnet.ids_of(&stage.device("web")).unwrap(), ids);
     assert_eq!(stage.wait_until_ready("web"), address);
