@@ -5,7 +5,10 @@
 //! the kernel's own WireGuard takes them for right as well (`wg_packet_consume_data_done` of Linux).
 
 use isthmus_tailnet_core::filter::protocol;
+use isthmus_tailnet_core::packet_io::SegmentProtocol;
 use tun_rs::{VIRTIO_NET_HDR_LEN, VirtioNetHdr};
+
+use crate::virtio;
 
 /// Segments of one super-packet at most: what kernels of all ages cut a UDP super-packet into.
 const MAX_SEGMENTS: usize = 64;
@@ -179,23 +182,16 @@ impl<'p> Segment<'p> {
         self.packet[range.clone()] == other.packet[range]
     }
 
-    /// The device's header of a super-packet that begins with this segment (virtio 1.2, section 5.1.6; UDP from
-    /// `linux/virtio_net.h`).
+    /// The device's header of a super-packet that begins with this segment.
     fn describe(&self) -> VirtioNetHdr {
-        let (gso_type, csum_offset) = match (self.is_tcp(), self.is_v6()) {
-            (true, false) => (1, 16),
-            (true, true) => (4, 16),
-            (false, _) => (5, 6),
-        };
         let short = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
-        VirtioNetHdr {
-            flags: 1,
-            gso_type,
-            hdr_len: short(self.header_length),
-            gso_size: short(self.payload().len()),
-            csum_start: short(self.start),
-            csum_offset,
-        }
+        let protocol = if self.is_tcp() {
+            SegmentProtocol::Tcp { ecn: false }
+        } else {
+            SegmentProtocol::Udp
+        };
+        let (size, start) = (short(self.payload().len()), short(self.start));
+        virtio::super_packet(protocol, size, start, self.header_length, self.is_v6())
     }
 
     /// Makes a copy of this segment's headers those of a super-packet of `bytes` bytes. In the transport checksum's place

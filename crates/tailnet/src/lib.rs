@@ -20,6 +20,7 @@ mod engine;
 mod join;
 mod relay;
 mod segment;
+mod virtio;
 mod waker;
 
 pub use node::{

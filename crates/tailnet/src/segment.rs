@@ -4,7 +4,8 @@ use std::io;
 
 use isthmus_tailnet_core::packet_io::{Offload, SegmentProtocol};
 use isthmus_tailnet_core::wireguard::{DATA_HEADER, DATA_OVERHEAD};
-use tun_rs::VirtioNetHdr;
+
+use crate::virtio;
 
 /// WireGuard paper, section 5.4.6: packets are padded with zeros to a multiple of this, but not beyond the MTU.
 const PADDING: usize = 16;
@@ -60,7 +61,7 @@ pub(crate) fn cut(
         batch.resize(segments * stride, 0);
     }
     let is_v6 = packet.first().is_some_and(|byte| byte >> 4 == 6);
-    let header = virtio_header(protocol, size, start, header_length, is_v6);
+    let header = virtio::super_packet(protocol, size, start, header_length, is_v6);
     let mut slots: Vec<&mut [u8]> = batch[..segments * stride].chunks_mut(stride).collect();
     let mut sizes = vec![0; segments];
     tun_rs::gso_split(packet, header, &mut slots, &mut sizes, DATA_HEADER, is_v6)?;
@@ -81,23 +82,6 @@ fn header_length(packet: &[u8], protocol: SegmentProtocol, start: u16) -> Option
     match protocol {
         SegmentProtocol::Udp => Some(start + 8),
         SegmentProtocol::Tcp { .. } => Some(start + usize::from(packet.get(start + 12)? >> 4) * 4),
-    }
-}
-
-fn virtio_header(protocol: SegmentProtocol, size: u16, start: u16, header_length: usize, is_v6: bool) -> VirtioNetHdr {
-    let (gso_type, csum_offset) = match (protocol, is_v6) {
-        (SegmentProtocol::Udp, _) => (5, 6),
-        (SegmentProtocol::Tcp { ecn }, false) => (1 | u8::from(ecn) << 7, 16),
-        (SegmentProtocol::Tcp { ecn }, true) => (4 | u8::from(ecn) << 7, 16),
-    };
-    let hdr_len = u16::try_from(header_length).unwrap_or(u16::MAX);
-    VirtioNetHdr {
-        flags: 1,
-        gso_type,
-        hdr_len,
-        gso_size: size,
-        csum_start: start,
-        csum_offset,
     }
 }
 

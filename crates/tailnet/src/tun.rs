@@ -10,16 +10,8 @@ use tun_rs::{DeviceBuilder, SyncDevice, VIRTIO_NET_HDR_LEN, VirtioNetHdr};
 
 use crate::join::{Joinable, Joined};
 use crate::offloads::OffloadSwitch;
+use crate::virtio::{GSO_ECN, GSO_NONE, GSO_TCP4, GSO_TCP6, GSO_UDP, NEEDS_CHECKSUM};
 use crate::waker::Waker;
-
-/// virtio 1.2, section 5.1.6: the checksum is to be completed.
-const NEEDS_CHECKSUM: u8 = 1;
-/// Kinds of super-packet (same section; UDP from `linux/virtio_net.h`).
-const GSO_NONE: u8 = 0;
-const GSO_TCP4: u8 = 1;
-const GSO_TCP6: u8 = 4;
-const GSO_UDP: u8 = 5;
-const GSO_ECN: u8 = 0x80;
 
 /// The header of a packet that is not a super-packet and has a complete checksum.
 const PLAIN: [u8; VIRTIO_NET_HDR_LEN] = [0; VIRTIO_NET_HDR_LEN];
