@@ -9,14 +9,11 @@ mod ground;
 mod report;
 mod tools;
 
-use std::path::PathBuf;
-
-use anyhow::ensure;
 use clap::Args;
-use isthmus_testkit::netns;
 
+use super::NodeOptions;
 use super::load::{self, Cost};
-use crate::{debian, process::say};
+use crate::process::say;
 use case::{CASES, Case, Way};
 use contestant::Contestant;
 use ground::Ground;
@@ -26,12 +23,8 @@ use tools::Tools;
 /// How to measure.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Seconds of each measurement
-    #[arg(long, default_value_t = 8)]
-    seconds: u32,
-    /// How often each is repeated; shown are medians
-    #[arg(long, default_value_t = 3)]
-    runs: u32,
+    #[command(flatten)]
+    node: NodeOptions,
     /// Gbit/s of the streams whose processor time is counted, where everybody manages as much
     #[arg(long, default_value_t = 0.4, value_name = "GBITS")]
     load: f64,
@@ -41,9 +34,6 @@ pub(crate) struct Options {
     /// Install gotatun-cli and boringtun-cli from crates.io, once, if they are not there
     #[arg(long)]
     install: bool,
-    /// Measure this `isthmus` instead of a release build of this checkout
-    #[arg(long, value_name = "FILE")]
-    binary: Option<PathBuf>,
     /// Print the figures as JSON at the end
     #[arg(long)]
     json: bool,
@@ -64,28 +54,12 @@ pub(super) struct Measured {
 /// # Errors
 /// When the machine cannot run it, or traffic does not pass.
 pub(super) fn run(options: &Options) -> anyhow::Result<()> {
-    ensure!(
-        netns::is_allowed(),
-        "network namespaces need root: run it as root, or under `unshare -Urnm`"
-    );
-    let programs = [
-        ("ip", "iproute2"),
-        ("iperf3", "iperf3"),
-        ("nft", "nftables"),
-        ("ping", "iputils-ping"),
-    ];
-    debian::ensure_programs(&programs)?;
-    let isthmus = options.binary.clone().map_or_else(super::release_build, Ok)?;
-    ensure!(
-        isthmus.is_file(),
-        "cannot measure {}: there is no such file",
-        isthmus.display()
-    );
+    let isthmus = options.node.prepare(&[("nft", "nftables")])?;
     let tools = Tools::find(isthmus, options.install)?;
     let contestants: Vec<Contestant> = Contestant::ALL.into_iter().filter(|each| tools.has(*each)).collect();
     let wanted = |case: &&Case| options.only.as_ref().is_none_or(|text| case.name.contains(text));
     let mut report = Report::default();
-    for run in 1..=options.runs {
+    for run in 1..=options.node.runs {
         for case in CASES.iter().filter(wanted) {
             for contestant in contestants.iter().filter(|each| case.admits(**each)) {
                 let measured = measure(&tools, case, *contestant, options)?;
@@ -110,8 +84,8 @@ fn measure(tools: &Tools, case: &'static Case, contestant: Contestant, options: 
         ground.first().clone()
     };
     let send = |load| load::measure(&client, ground.second(), &running.address, load, &running.processes());
-    let most = send(case.most(options.seconds))?;
-    let fixed = case.fixed(options.seconds, options.load).map(send).transpose()?;
+    let most = send(case.most(options.node.seconds))?;
+    let fixed = case.fixed(options.node.seconds, options.load).map(send).transpose()?;
     Ok(Measured {
         case,
         contestant,

@@ -1,30 +1,13 @@
 //! One TCP stream through two nodes in network namespaces.
 
-use std::path::PathBuf;
-
-use anyhow::{Context, ensure};
-use clap::Args;
-use isthmus_testkit::netns;
+use anyhow::Context;
 use isthmus_testkit::two_nodes::{IPV4, TwoNodes};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use super::NodeOptions;
 use super::load::{self, Cost, Load, Traffic};
-use crate::{debian, process::say};
-
-/// How to measure the node.
-#[derive(Args)]
-pub(crate) struct Options {
-    /// Seconds of each measurement
-    #[arg(long, default_value_t = 8)]
-    seconds: u32,
-    /// How often each is repeated
-    #[arg(long, default_value_t = 3)]
-    runs: u32,
-    /// Measure this `isthmus` instead of a release build of this checkout
-    #[arg(long, value_name = "FILE")]
-    binary: Option<PathBuf>,
-}
+use crate::process::say;
 
 /// What one measurement showed.
 struct Measured {
@@ -43,18 +26,8 @@ struct Batches {
 ///
 /// # Errors
 /// When the machine cannot run it, or traffic does not pass.
-pub(super) fn run(options: &Options) -> anyhow::Result<()> {
-    ensure!(
-        netns::is_allowed(),
-        "network namespaces need root: run it as root, or under `unshare -Urnm`"
-    );
-    debian::ensure_programs(&[("ip", "iproute2"), ("iperf3", "iperf3"), ("ping", "iputils-ping")])?;
-    let binary = options.binary.clone().map_or_else(super::release_build, Ok)?;
-    ensure!(
-        binary.is_file(),
-        "cannot measure {}: there is no such file",
-        binary.display()
-    );
+pub(super) fn run(options: &NodeOptions) -> anyhow::Result<()> {
+    let binary = options.prepare(&[])?;
     let modes: [(&str, Option<&[&str]>); 3] = [
         ("veth", None),
         ("node", Some(&[])),
