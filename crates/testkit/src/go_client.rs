@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::log::read_tail;
 use crate::netns::{Namespace, Process};
 use crate::wait;
 
@@ -76,10 +77,7 @@ impl GoClient {
 
     /// Kills the daemon, so that nobody can notice but by its silence.
     pub fn kill(&mut self) {
-        if let Some(daemon) = self.daemon.take() {
-            daemon.signal(Signal::SIGKILL);
-            let _ = daemon.ended();
-        }
+        self.end(Signal::SIGKILL);
     }
 
     /// Ends the daemon as the system does: it takes its rules out of the machine.
@@ -87,8 +85,12 @@ impl GoClient {
     /// # Panics
     /// When it does not end.
     pub fn stop(&mut self) {
+        self.end(Signal::SIGTERM);
+    }
+
+    fn end(&mut self, signal: Signal) {
         if let Some(daemon) = self.daemon.take() {
-            daemon.signal(Signal::SIGTERM);
+            daemon.signal(signal);
             let _ = daemon.ended();
         }
     }
@@ -209,9 +211,8 @@ impl GoClient {
     /// # Panics
     /// When the daemon does not run.
     pub fn beside(&self, line: &str) -> Output {
-        let daemon = self.daemon.as_ref().expect("it runs").id();
         self.machine
-            .run(&format!("nsenter --mount=/proc/{daemon}/ns/mnt {line}"))
+            .run(&format!("nsenter --mount=/proc/{}/ns/mnt {line}", self.id()))
     }
 
     /// The first line of its version.
@@ -227,11 +228,7 @@ impl Drop for GoClient {
     /// Shows the end of its log when the test failed.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-            let last: Vec<&str> = log.lines().rev().take(60).collect();
-            for line in last.iter().rev() {
-                eprintln!("{}: {line}", self.name);
-            }
+            eprintln!("{} says:\n{}", self.name, read_tail(&self.folder.join("log"), 60));
         }
     }
 }

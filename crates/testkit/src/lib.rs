@@ -9,6 +9,7 @@ pub mod apiserver;
 pub mod binary;
 pub mod cluster;
 pub mod go_client;
+pub mod log;
 pub mod memory;
 pub mod netns;
 pub mod require;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::log::read_tail;
 use crate::netns::Process;
 use crate::world::Host;
 
@@ -219,7 +220,7 @@ impl Tailnet {
                 bail!(
                     "{what} is not there after {PATIENCE:?}; {} says:\n{}",
                     log.display(),
-                    read_tail(log)
+                    read_tail(log, 30)
                 );
             }
             thread::sleep(Duration::from_millis(50));
@@ -283,10 +284,4 @@ fn text(value: &Value, key: &str) -> Result<String> {
         .as_str()
         .map(str::to_owned)
         .with_context(|| format!("the answer has no {key}"))
-}
-
-fn read_tail(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_else(|error| format!("(the log cannot be read: {error})"));
-    let skip = text.lines().count().saturating_sub(30);
-    text.lines().skip(skip).collect::<Vec<_>>().join("\n")
 }

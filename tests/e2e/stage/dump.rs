@@ -1,7 +1,6 @@
 //! What is printed when a test with an operator fails: objects, conditions, logs, and rules and routes of the proxies.
 
-use std::fs;
-
+use isthmus_testkit::log::read_tail;
 use serde_json::Value;
 
 use super::{PodProcess, Stage};
@@ -59,12 +58,7 @@ fn show_cluster(stage: &Stage) {
         Ok(status) => eprintln!("# the cluster\n{status:?}"),
         Err(error) => eprintln!("# the cluster: {error:#}"),
     }
-    let log = cluster.logs().join("kube-scheduler.log");
-    let text = fs::read_to_string(&log).unwrap_or_default();
-    let last: Vec<&str> = text.lines().rev().take(15).collect();
-    for line in last.into_iter().rev() {
-        eprintln!("{line}");
-    }
+    eprintln!("{}", read_tail(&cluster.logs().join("kube-scheduler.log"), 15));
 }
 
 fn output(stage: &Stage, arguments: &[&str]) -> String {
