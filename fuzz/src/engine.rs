@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use isthmus_sys::coverage;
+use isthmus_testkit::chance::Random;
 
 use crate::corpus;
 use crate::mutate::{mutate, words};
-use crate::random::Random;
 use crate::targets::Target;
 
 pub use judge::{Current, Judge, quiet};
@@ -136,12 +136,12 @@ impl Search {
     fn made(&mut self) -> Vec<u8> {
         let count = self.corpus.len();
         let recent = count.min(16);
-        let at = if self.random.below(2) == 0 {
-            count - 1 - self.random.below(recent)
+        let at = if self.random.index(2) == 0 {
+            count - 1 - self.random.index(recent)
         } else {
-            self.random.below(count)
+            self.random.index(count)
         };
-        let other = self.random.below(count);
+        let other = self.random.index(count);
         mutate(&self.corpus[at], &self.corpus[other], &self.words, &mut self.random)
     }
 

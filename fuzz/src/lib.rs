@@ -8,8 +8,6 @@
 pub mod corpus;
 pub mod engine;
 mod mutate;
-mod random;
 pub mod targets;
 
-pub use random::Random;
 pub use targets::{TARGETS, Target};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::random::Random;
+use isthmus_testkit::chance::Random;
 
 /// Bytes of an input at most: what is read has its own limits, and short inputs are fast.
 pub(crate) const LONGEST: usize = 4096;
@@ -43,7 +43,7 @@ pub(crate) fn words(corpus: &[Vec<u8>]) -> Vec<Vec<u8>> {
 /// One to six changes to `input`, some of which take from `other` or from `words`.
 pub(crate) fn mutate(input: &[u8], other: &[u8], words: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     let mut out = input.to_vec();
-    for _ in 0..=random.below(6) {
+    for _ in 0..=random.index(6) {
         change(&mut out, other, words, random);
     }
     out.truncate(LONGEST);
@@ -51,19 +51,19 @@ pub(crate) fn mutate(input: &[u8], other: &[u8], words: &[Vec<u8>], random: &mut
 }
 
 fn change(out: &mut Vec<u8>, other: &[u8], words: &[Vec<u8>], random: &mut Random) {
-    let at = random.below(out.len() + 1);
-    match random.below(12) {
-        0 => set(out, at, |byte| byte ^ (1 << random.below(8))),
+    let at = random.index(out.len() + 1);
+    match random.index(12) {
+        0 => set(out, at, |byte| byte ^ (1 << random.index(8))),
         1 => set(out, at, |_| random.byte()),
         2 => set(out, at, |byte| {
-            byte.wrapping_add([1, 0xff, 0x10, 0x80][random.below(4)])
+            byte.wrapping_add([1, 0xff, 0x10, 0x80][random.index(4)])
         }),
         3 => out.truncate(at),
-        4 => drop(out.drain(at..(at + random.below(16)).min(out.len()))),
-        5 => insert(out, at, &vec![random.byte(); random.below(9)]),
+        4 => drop(out.drain(at..(at + random.index(16)).min(out.len()))),
+        5 => insert(out, at, &vec![random.byte(); random.index(9)]),
         6 => {
             let piece = piece(out, random);
-            insert(out, at, &piece.repeat(1 + random.below(4)));
+            insert(out, at, &piece.repeat(1 + random.index(4)));
         }
         7 => {
             let piece = piece(other, random);
@@ -75,7 +75,7 @@ fn change(out: &mut Vec<u8>, other: &[u8], words: &[Vec<u8>], random: &mut Rando
         }
         9 => replace_word(out, at, words, random),
         10 => {
-            let number = NUMBERS[random.below(NUMBERS.len())];
+            let number = NUMBERS[random.index(NUMBERS.len())];
             replace_at_word(out, at, number);
         }
         _ => length_field(out, at, random),
@@ -97,14 +97,14 @@ fn overwrite(out: &mut [u8], at: usize, bytes: &[u8]) {
 }
 
 fn piece(from: &[u8], random: &mut Random) -> Vec<u8> {
-    let start = random.below(from.len() + 1);
-    let most = [4, 16, 64, from.len()][random.below(4)];
-    from[start..(start + random.below(most + 1)).min(from.len())].to_vec()
+    let start = random.index(from.len() + 1);
+    let most = [4, 16, 64, from.len()][random.index(4)];
+    from[start..(start + random.index(most + 1)).min(from.len())].to_vec()
 }
 
 fn replace_word(out: &mut Vec<u8>, at: usize, words: &[Vec<u8>], random: &mut Random) {
-    if let Some(word) = words.get(random.below(words.len())) {
-        if random.below(2) == 0 {
+    if let Some(word) = words.get(random.index(words.len())) {
+        if random.index(2) == 0 {
             insert(out, at, word);
         } else {
             replace_at_word(out, at, word);
@@ -128,10 +128,10 @@ fn replace_at_word(out: &mut Vec<u8>, at: usize, word: &[u8]) {
 
 /// Writes a number of two or four bytes that is near the length of the input, or far off.
 fn length_field(out: &mut [u8], at: usize, random: &mut Random) {
-    let near = out.len().wrapping_sub(at).wrapping_sub(random.below(8));
-    let value = [near, out.len(), random.below(64), usize::MAX][random.below(4)];
+    let near = out.len().wrapping_sub(at).wrapping_sub(random.index(8));
+    let value = [near, out.len(), random.index(64), usize::MAX][random.index(4)];
     let bytes = u32::try_from(value).unwrap_or(u32::MAX).to_be_bytes();
-    match random.below(3) {
+    match random.index(3) {
         0 => overwrite(out, at, &bytes),
         1 => overwrite(out, at, &bytes[2..]),
         _ => overwrite(out, at, &[bytes[3], bytes[2], bytes[1], bytes[0]]),

@@ -12,12 +12,13 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use isthmus_testkit::chance::first_story;
 use isthmus_testkit::cluster::shared;
 use isthmus_testkit::netns::Process;
 use isthmus_testkit::soak;
 use isthmus_testkit::story::{
     Address, Alias, Carry, ClassState, Expected, Hand, Part, Place, Plain, Presence, Reason, SLOTS, Shape, Step, Story,
-    Wish, first_seed, on_a_cluster, service_name, tell,
+    Wish, on_a_cluster, service_name, tell,
 };
 use isthmus_testkit::wait;
 use isthmus_testkit::world::Host;
@@ -97,7 +98,7 @@ fn what_random_stories_lead_to_is_reached_and_nothing_else() {
         stage: &stage,
     };
     let count = if soak::is_asked() { 20 } else { 3 };
-    let first = first_seed();
+    let first = first_story(0);
     println!("{count} stories from ISTHMUS_STORY_SEED={first}");
     for seed in first..first + count {
         let story = tell(&on_a_cluster(), seed);

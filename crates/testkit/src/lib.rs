@@ -7,6 +7,7 @@
 
 pub mod apiserver;
 pub mod binary;
+pub mod chance;
 pub mod cluster;
 pub mod go_client;
 pub mod log;

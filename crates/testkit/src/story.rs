@@ -14,32 +14,12 @@ pub use wish::{Address, Alias, Asked, Balancer, Carry, Expose, Place, Shape, Tag
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::soak;
-
 /// How many Services a story has at most; each has a number below this.
 pub const SLOTS: u8 = 2;
 
 /// The name of the Service with this number.
 pub fn service_name(slot: u8) -> String {
     format!("web-{slot}")
-}
-
-/// The number in the environment variable `ISTHMUS_STORY_SEED`, if there is one: the story to begin with.
-fn given_seed() -> Option<u64> {
-    std::env::var("ISTHMUS_STORY_SEED").ok()?.parse().ok()
-}
-
-/// The number of the first story: the one that is given; one that differs from run to run where longer runs are asked for; else always
-/// the same, so that a change fails for what it does and not by chance.
-pub fn first_seed() -> u64 {
-    let fallback = || if soak::is_asked() { fresh_seed() } else { 0 };
-    given_seed().unwrap_or_else(fallback)
-}
-
-fn fresh_seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    // The standard library seeds its maps by chance. Short numbers are easier to type.
-    std::collections::hash_map::RandomState::new().build_hasher().finish() % 1_000_000_000
 }
 
 /// The story of this number; the same every time.

@@ -21,8 +21,9 @@ mod world;
 use std::sync::Mutex;
 use std::thread;
 
+use isthmus_testkit::chance::first_story;
 use isthmus_testkit::soak;
-use isthmus_testkit::story::{Place, first_seed, shortest_failure, story};
+use isthmus_testkit::story::{Place, shortest_failure, story};
 
 /// How many stories are told.
 const STORIES: u64 = 10_000;
@@ -47,7 +48,7 @@ fn place() -> Place {
 fn every_story_ends_as_the_plain_model_says() {
     let given = std::env::var("ISTHMUS_STORIES").ok().and_then(|text| text.parse().ok());
     let count = given.unwrap_or(if soak::is_asked() { 10 * STORIES } else { STORIES });
-    let first = first_seed();
+    let first = first_story(0);
     println!("{count} stories from ISTHMUS_STORY_SEED={first}");
     let workers = thread::available_parallelism().map_or(1, |number| number.get() as u64);
     let failures = Mutex::new(Vec::new());

@@ -16,31 +16,24 @@ mod node;
 mod story;
 mod world;
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
+use isthmus_testkit::chance::{first_story, given_story};
+use isthmus_testkit::soak;
 
 use story::Story;
 
 /// Stories of an ordinary run, and of a long one.
 const STORIES: (u64, u64) = (100, 20_000);
 
-/// The first story of an ordinary run: always the same, so that nobody's change fails by chance.
+/// The first story of an ordinary run.
 const FIRST: u64 = 998_150_282;
 
 #[test]
 fn every_pair_finds_the_best_path_that_its_network_allows() {
-    let given = std::env::var("ISTHMUS_STORY_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let soak = std::env::var_os("ISTHMUS_SOAK").is_some();
-    let fresh = || RandomState::new().build_hasher().finish() % 1_000_000_000;
-    let first: u64 = given.unwrap_or_else(|| if soak { fresh() } else { FIRST });
-    let count = if given.is_some() {
-        1
-    } else if soak {
-        STORIES.1
-    } else {
-        STORIES.0
+    let first = first_story(FIRST);
+    let count = match (given_story(), soak::is_asked()) {
+        (Some(_), _) => 1,
+        (None, false) => STORIES.0,
+        (None, true) => STORIES.1,
     };
     let mut told = world::Told::default();
     for seed in first..first + count {
@@ -55,7 +48,7 @@ fn every_pair_finds_the_best_path_that_its_network_allows() {
     }
     println!("{count} stories from seed {first}: {told:?}");
     assert!(
-        given.is_some() || (told.direct > 0 && told.relayed > 0 && told.deaths > 0),
+        given_story().is_some() || (told.direct > 0 && told.relayed > 0 && told.deaths > 0),
         "stories of every kind"
     );
 }

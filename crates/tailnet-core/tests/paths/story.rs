@@ -1,6 +1,8 @@
 //! What happens in a story.
 
-use crate::network::{Filter, Nat, Random};
+use isthmus_testkit::chance::Random;
+
+use crate::network::{Filter, Nat};
 use crate::world::{Told, World};
 
 /// A story: who is where, and what happens then, one after the other.
@@ -43,15 +45,15 @@ impl Story {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let sites = (0..4).map(|_| nat(&mut random)).collect();
-        let nodes = 2 + random.below(2);
-        let near = 1 + random.number(60);
+        let nodes = 2 + random.index(2);
+        let near = 1 + random.below(60);
         Self {
             seed,
             sites,
             nodes,
-            loss: [0, 0, 5, 20, 50][random.below(5)],
-            delay: (near, near + random.number(40)),
-            relay: random.below(5) > 0,
+            loss: [0, 0, 5, 20, 50][random.index(5)],
+            delay: (near, near + random.below(40)),
+            relay: random.index(5) > 0,
             steps: steps(nodes, &mut random),
         }
     }
@@ -87,9 +89,9 @@ impl Story {
 }
 
 fn nat(random: &mut Random) -> Nat {
-    let filter = [Filter::Nobody, Filter::Address, Filter::Port][random.below(3)];
-    let lifetime = 30_000 + random.number(90_000);
-    match random.below(8) {
+    let filter = [Filter::Nobody, Filter::Address, Filter::Port][random.index(3)];
+    let lifetime = 30_000 + random.below(90_000);
+    match random.index(8) {
         0 | 1 => Nat::None,
         2..=4 => Nat::Easy { filter, lifetime },
         5 | 6 => Nat::Hard { lifetime },
@@ -99,13 +101,13 @@ fn nat(random: &mut Random) -> Nat {
 
 fn steps(nodes: usize, random: &mut Random) -> Vec<Step> {
     let mut steps = vec![Step::Talk(0, 1, true)];
-    for _ in 0..4 + random.below(8) {
-        let (a, b) = (random.below(nodes), random.below(4));
+    for _ in 0..4 + random.index(8) {
+        let (a, b) = (random.index(nodes), random.index(4));
         let other = (a + 1) % nodes;
-        let step = match random.below(12) {
-            0 | 1 => Step::Wait(1 + random.number(120)),
+        let step = match random.index(12) {
+            0 | 1 => Step::Wait(1 + random.below(120)),
             2 | 3 => Step::Settle,
-            4 => Step::Talk(a, other, random.below(3) > 0),
+            4 => Step::Talk(a, other, random.index(3) > 0),
             5 | 6 => Step::Roam(a, b),
             7 => Step::Restart(a),
             8 => Step::Forget(b),
@@ -114,7 +116,7 @@ fn steps(nodes: usize, random: &mut Random) -> Vec<Step> {
                 steps.extend([Step::Settle, Step::Cut(0, 1, true), Step::Settle]);
                 Step::Cut(0, 1, false)
             }
-            _ => Step::NoRelay(a, 1 + random.number(30)),
+            _ => Step::NoRelay(a, 1 + random.below(30)),
         };
         steps.push(step);
     }
