@@ -1,5 +1,9 @@
 //! Deletion ends, whatever the tailnet does.
 
+use isthmus_contract::{annotation, secret_key};
+use isthmus_operator_core::service_proxy::Children;
+use k8s_openapi::{ByteString, api::core::v1::Service, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+
 use super::*;
 
 /// A Service that was exposed and is deleted; its Pod has stopped already.
@@ -173,4 +177,73 @@ async fn second_key_of_a_leader_rests_on_the_live_secret() {
     fake.expect([status_answer()]);
     reconcile(cached, context).await.unwrap();
     fake.finish();
+}
+
+#[tokio::test]
+async fn deleted_service_loses_pod_then_device_then_the_rest_then_the_finalizer() {
+    let fake = Fake::start().await;
+    let mut world = created(&fake).await;
+    come_up(&mut world);
+    let held = world.service.take().unwrap();
+    world.service = Some(Service {
+        metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+            deletion_timestamp: Some(Time(Timestamp::now())),
+            ..held.metadata
+        },
+        ..held
+    });
+    fake.expect(live(&world.children));
+    let delete = |kind: &str| {
+        (
+            step(
+                "DELETE",
+                kind,
+                apply(kind)
+                    .0
+                    .rsplit_once('/')
+                    .map_or("", |(_, name)| format!("/{name}").leak()),
+            ),
+            Answer::Json(200, json!({"kind": "Status", "status": "Success"})),
+        )
+    };
+    fake.expect([delete("StatefulSet"), status_answer()]);
+    look(&fake, &world).await;
+
+    world.children.stateful_set = None;
+    world.children.pod = None;
+    fake.expect(live(&world.children));
+    fake.expect([
+        token(),
+        ("DELETE /api/v2/tailnet/-/keys/k1", Answer::Json(200, json!({}))),
+        (
+            "DELETE /api/v2/device/n1",
+            Answer::Json(404, json!({"message": "no such device"})),
+        ),
+    ]);
+    fake.expect(["Secret", "Service", "RoleBinding", "Role", "ServiceAccount"].map(delete));
+    let mut released = world.service.clone().unwrap();
+    released.metadata.finalizers = None;
+    fake.expect([(SERVICE, Answer::Json(200, json!(released)))]);
+    let seen = look(&fake, &world).await;
+    assert_eq!(seen.last().unwrap().1["metadata"]["finalizers"], json!([]));
+}
+
+#[tokio::test]
+async fn deletion_waits_for_a_tailnet_that_is_away_and_says_so() {
+    let fake = Fake::start().await;
+    let mut world = created(&fake).await;
+    come_up(&mut world);
+    world.children.stateful_set = None;
+    world.children.pod = None;
+    world.service.as_mut().unwrap().metadata.deletion_timestamp = Some(Time(Timestamp::now()));
+    fake.expect(live(&world.children));
+    fake.expect([
+        (TOKEN, Answer::Json(503, json!({}))),
+        status_answer(),
+        (EVENT, Answer::Echo),
+    ]);
+    let seen = look(&fake, &world).await;
+    let (reason, message) = condition(&seen);
+    assert_eq!(reason, "ProxyFailed");
+    assert!(message.contains("revoke key k1"), "{message}");
 }
