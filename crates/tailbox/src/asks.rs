@@ -117,7 +117,7 @@ pub(crate) async fn ask(
     path: &str,
     body: &[u8],
 ) -> Result<Answer, AskError> {
-    let machine = shared.state().nodes.get(&node).map(|node| node.machine);
+    let machine = shared.state().nodes.get(node).map(|node| node.machine);
     let machine = machine.ok_or(AskError::Unknown(node))?;
     let length = body.len();
     let head = format!("{method} {path} HTTP/1.1\r\nHost: c2n\r\nContent-Length: {length}\r\n\r\n");

@@ -60,7 +60,7 @@ pub fn compile_policy(text: &str) -> Result<Vec<FilterRule>, PolicyError> {
     );
     Ok(subjects
         .iter()
-        .flat_map(|subject| policy.filter_for(*subject, &subjects))
+        .flat_map(|subject| policy.filter_for(*subject, &policy.sources(&subjects)))
         .collect())
 }
 

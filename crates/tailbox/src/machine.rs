@@ -129,7 +129,7 @@ async fn register(
     let (outcome, user) = shared
         .commit(move |state| {
             let outcome = state.register(machine, &request, now);
-            let user = outcome.node().and_then(|id| state.nodes.get(&id)).map(Node::user);
+            let user = outcome.node().and_then(|id| state.nodes.get(id)).map(Node::user);
             (outcome, user)
         })
         .await?;
@@ -195,7 +195,7 @@ async fn map(
     if omit_peers {
         return Ok(response(StatusCode::OK, Bytes::new()));
     }
-    let map = shared.full_map(id).ok_or(UnknownNode)?;
+    let map = shared.picture().map_json(id).ok_or(UnknownNode)?;
     let frame = map_stream::encode(&map, compress).ok_or(RequestError::Malformed {
         reason: "the map is too large",
     })?;
@@ -214,9 +214,8 @@ async fn set_dns(
             reason: "the record's value is too long",
         });
     }
-    let state = shared.state();
-    let node = state.node_of_machine(machine, request.node_key)?;
-    let domains = state.cert_domains(node.id, &shared.tailnet);
+    let node = shared.state().node_of_machine(machine, request.node_key)?.id;
+    let domains = shared.picture().cert_domains(node);
     let name = request.name.trim_end_matches('.').to_ascii_lowercase();
     let own = name
         .strip_prefix("_acme-challenge.")
@@ -224,7 +223,7 @@ async fn set_dns(
     if request.kind != "TXT" || !own {
         return Err(RequestError::ForeignRecord { name });
     }
-    tracing::info!(node = node.id, name, "node set a record");
+    tracing::info!(node, name, "node set a record");
     shared.challenges.set(&name, &request.value);
     json_response(&serde_json::json!({}))
 }

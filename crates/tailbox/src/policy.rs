@@ -18,6 +18,7 @@ use jsonc_parser::ParseOptions;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use alias::{Alias, is_service, is_tag};
+pub(crate) use compile::Sources;
 use document::Document;
 use ports::{ParseError, Service};
 
@@ -64,6 +65,13 @@ pub(crate) struct Hosted {
     pub(crate) tags: Vec<String>,
     /// Its addresses.
     pub(crate) addresses: [IpAddr; 2],
+}
+
+impl Hosted {
+    /// Its label below the tailnet's domain.
+    pub(crate) fn label(&self) -> &str {
+        self.name.trim_start_matches("svc:")
+    }
 }
 
 /// A policy that was read and checked. It is kept as its text.

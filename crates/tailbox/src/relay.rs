@@ -81,14 +81,16 @@ impl Relay {
             }
         };
         let (present, queue) = self.clients.enter(key);
-        let mut changes = shared.changes();
+        let mut pictures = shared.pictures();
         let ended = tokio::select! {
             error = self.follow(&present, &mut input, &mut reader) => error,
             error = write(writer, queue) => error,
             () = present.replaced() => ClientError::Ended,
             () = shared.shutdown.begun() => ClientError::Ended,
             () = async {
-                while changes.changed().await.is_ok() && shared.state().is_known(key) {}
+                while pictures.changed().await.is_ok()
+                    && (pictures.borrow_and_update().is_known(key) || shared.state().is_known(key))
+                {}
             } => ClientError::Stranger,
         };
         tracing::debug!(client = %key, reason = %ErrorChain(&ended), "client left the relay");

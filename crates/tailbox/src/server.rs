@@ -17,6 +17,7 @@ use crate::asks::{self, Answer, AskError};
 use crate::config::{Config, OauthClientConfig, unreachable_derp_map};
 use crate::credentials::new_credential;
 use crate::hosts;
+use crate::map_stream;
 use crate::outer;
 use crate::policy::{Policy, PolicyError};
 use crate::relay::{self, RelayError, RelayListener};
@@ -107,6 +108,7 @@ impl Tailbox {
         let mut helpers = vec![
             tokio::spawn(tidy(Arc::clone(&shared))),
             tokio::spawn(hosts::follow(Arc::clone(&shared))),
+            tokio::spawn(map_stream::publish(Arc::clone(&shared))),
         ];
         helpers.extend(dns.map(|dns| tokio::spawn(dns.serve(Arc::clone(&shared)))));
         Ok(Self {

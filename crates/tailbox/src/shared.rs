@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use isthmus_runtime::Shutdown;
-use isthmus_tailnet_wire::control::{MapResponse, NodeId};
+use isthmus_tailnet_wire::control::NodeId;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use ts_keys::MachineKeyPair;
@@ -12,8 +12,9 @@ use ts_keys::MachineKeyPair;
 use crate::acme::Challenges;
 use crate::asks::Asks;
 use crate::config::Config;
+use crate::map_stream::Frames;
 use crate::relay::Relay;
-use crate::state::{MapContext, Presence, State, Tailnet};
+use crate::state::{Picture, Presence, State, Tailnet};
 use crate::store::{Store, StoreError};
 
 /// Why a change did not happen.
@@ -30,11 +31,12 @@ pub enum CommitError {
 /// What the listeners share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
-    pub(crate) tailnet: Tailnet,
+    pub(crate) tailnet: Arc<Tailnet>,
     pub(crate) machine_key: MachineKeyPair,
     pub(crate) shutdown: Shutdown,
     pub(crate) relay: Relay,
     pub(crate) asks: Asks,
+    pub(crate) frames: Frames,
     pub(crate) challenges: Challenges,
     started: Timestamp,
     state: RwLock<Arc<State>>,
@@ -42,6 +44,9 @@ pub(crate) struct Shared {
     /// Held while a change is made, so that changes follow each other.
     store: Arc<tokio::sync::Mutex<Store>>,
     changes: watch::Sender<u64>,
+    /// The number of the last picture. Held while one is made, so that a later picture shows a later state.
+    painted: Mutex<u64>,
+    pictures: watch::Sender<Arc<Picture>>,
 }
 
 impl Shared {
@@ -51,6 +56,9 @@ impl Shared {
             derp_map: config.derp_map.clone(),
             extra_records: config.extra_records.clone(),
         };
+        let tailnet = Arc::new(tailnet);
+        let now = Timestamp::now();
+        let first = Picture::new(0, None, &tailnet, &state, &Presence::default(), now);
         Arc::new(Self {
             tailnet,
             config,
@@ -58,12 +66,15 @@ impl Shared {
             shutdown,
             relay: Relay::new(),
             asks: Asks::default(),
+            frames: Frames::default(),
             challenges: Challenges::default(),
-            started: Timestamp::now(),
+            started: now,
             state: RwLock::new(Arc::new(state)),
             presence: Mutex::default(),
             store: Arc::new(tokio::sync::Mutex::new(store)),
             changes: watch::Sender::new(0),
+            painted: Mutex::new(0),
+            pictures: watch::Sender::new(Arc::new(first)),
         })
     }
 
@@ -106,17 +117,29 @@ impl Shared {
         done.await.unwrap_or(Err(CommitError::Ending))
     }
 
-    /// The full map of a node now, or `None` when the node is gone.
-    pub(crate) fn full_map(&self, node: NodeId) -> Option<MapResponse> {
-        let presence = self.presence();
-        self.state().full_map(
-            node,
-            MapContext {
-                tailnet: &self.tailnet,
-                presence: &presence,
-                now: Timestamp::now(),
-            },
-        )
+    /// A picture of the tailnet as it is now.
+    pub(crate) fn picture(&self) -> Arc<Picture> {
+        let mut painted = self.painted.lock().unwrap_or_else(PoisonError::into_inner);
+        *painted += 1;
+        let before = Arc::clone(&self.pictures.borrow());
+        Arc::new(Picture::new(
+            *painted,
+            Some(&before),
+            &self.tailnet,
+            &self.state(),
+            &self.presence(),
+            Timestamp::now(),
+        ))
+    }
+
+    /// Shows the tailnet as it is now to all map streams.
+    pub(crate) fn publish(&self) {
+        self.pictures.send_replace(self.picture());
+    }
+
+    /// The pictures that map streams are shown.
+    pub(crate) fn pictures(&self) -> watch::Receiver<Arc<Picture>> {
+        self.pictures.subscribe()
     }
 
     /// Whether a name (in lower case, without final dot) is the tailnet's domain, or that of a node or a Service.

@@ -11,12 +11,14 @@ mod maps;
 mod names;
 mod nodes;
 mod oauth;
+mod picture;
 mod presence;
 mod register;
+mod roster;
 mod routes;
 mod services;
-mod session;
 mod settings;
+mod steps;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,17 +31,19 @@ use crate::policy::Policy;
 pub use auth_keys::{AuthKey, AuthKeySpec};
 pub(crate) use credentials::{Credential, SecretHash};
 pub use edits::{Attribute, Edit, EditError};
-pub(crate) use maps::{MapContext, profile};
+pub(crate) use maps::profile;
 pub use nodes::Node;
 pub(crate) use nodes::UnknownNode;
 pub(crate) use oauth::{Access, Caller, ClientSpec, OauthClient, OauthError, Scope, Token, TokenRequest};
+pub(crate) use picture::Picture;
 pub(crate) use presence::Presence;
 pub(crate) use register::Outcome;
+pub(crate) use roster::Roster;
 pub(crate) use routes::View;
 pub(crate) use services::{Approval, Service};
 pub use services::{ServiceError, ServiceSpec};
-pub(crate) use session::MapSession;
 pub(crate) use settings::Settings;
+pub(crate) use steps::Step;
 
 /// The user that untagged nodes belong to.
 pub(crate) const OWNER: i64 = 1;
@@ -61,7 +65,7 @@ pub(crate) struct Tailnet {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
     /// Nodes by number.
-    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    pub(crate) nodes: Roster,
     /// The highest number given to a node so far; numbers are never used again.
     last_node_id: NodeId,
     /// The highest address given out so far, as the distance from the start of both ranges.

@@ -45,7 +45,7 @@ pub(super) async fn read(
 ) -> Result<Json<Attributes>, ApiError> {
     authorize(&shared, &headers, Scope::Attributes, Access::Read)?;
     let state = shared.state();
-    let node = state.nodes.get(&find(&shared, &id)?).ok_or_else(no_such_device)?;
+    let node = state.nodes.get(find(&shared, &id)?).ok_or_else(no_such_device)?;
     Ok(Json(attributes(node, Timestamp::now())))
 }
 

@@ -125,7 +125,7 @@ pub(super) async fn read(
     authorize(&shared, &headers, Scope::Devices, Access::Read)?;
     let state = shared.state();
     let node = find(&shared, &id)?;
-    let node = state.nodes.get(&node).ok_or_else(no_such_device)?;
+    let node = state.nodes.get(node).ok_or_else(no_such_device)?;
     Ok(Json(Device::new(node, &shared, &shared.presence(), Timestamp::now())))
 }
 

@@ -124,7 +124,7 @@ pub(super) async fn read_routes(
     let state = shared.state();
     state
         .nodes
-        .get(&id)
+        .get(id)
         .map(|node| Json(Routes::of(node)))
         .ok_or_else(no_such_device)
 }

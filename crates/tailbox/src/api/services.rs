@@ -211,7 +211,7 @@ pub(super) async fn approve(
 fn approved(shared: &Shared, name: &str, device: &str) -> Result<Json<Approved>, ApiError> {
     let state = shared.state();
     let service = state.services.get(name).ok_or_else(no_such_service)?;
-    let node = state.nodes.get(&find(shared, device)?).ok_or_else(no_such_device)?;
+    let node = state.nodes.get(find(shared, device)?).ok_or_else(no_such_device)?;
     let approval = state.approval(service, node, &View::new(&state, &shared.tailnet));
     Ok(Json(Approved {
         approved: approval != Approval::Missing,

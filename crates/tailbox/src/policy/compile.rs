@@ -8,18 +8,24 @@ use isthmus_tailnet_wire::control::{CapGrant, FilterRule, NetPortRange};
 
 use super::{Alias, Policy, Rule, Service, Subject};
 
+/// The senders of each rule of a policy, in the forms of a filter rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sources(Vec<Vec<String>>);
+
 impl Policy {
+    /// Whom each rule lets in, when these are all nodes.
+    pub(crate) fn sources(&self, all: &[Subject<'_>]) -> Sources {
+        Sources(self.rules.iter().map(|rule| rule.source_texts(all)).collect())
+    }
+
     /// The packet filter of a node: what others may send to it and to what it routes.
-    pub(crate) fn filter_for(&self, node: Subject<'_>, all: &[Subject<'_>]) -> Vec<FilterRule> {
+    pub(crate) fn filter_for(&self, node: Subject<'_>, sources: &Sources) -> Vec<FilterRule> {
         let mut filter = Vec::new();
-        for rule in &self.rules {
-            let sources = rule.source_texts(all);
-            if sources.is_empty() {
-                continue;
-            }
+        let rules = self.rules.iter().zip(&sources.0);
+        for (rule, sources) in rules.filter(|(_, sources)| !sources.is_empty()) {
             for (to, services) in &rule.opens {
                 let targets = destinations(to, node);
-                filter.extend(port_rules(&sources, &targets, services));
+                filter.extend(port_rules(sources, &targets, services));
                 let dsts = grantable(to, &targets, node);
                 if !rule.app.is_empty() && !dsts.is_empty() {
                     filter.push(FilterRule {
@@ -48,10 +54,7 @@ impl Policy {
 impl Rule {
     fn leads(&self, from: Subject<'_>, to: Subject<'_>) -> bool {
         self.sources.iter().any(|source| source.names(from))
-            && self
-                .opens
-                .iter()
-                .any(|(target, _)| !destinations(target, to).is_empty())
+            && self.opens.iter().any(|(target, _)| is_destination(target, to))
     }
 
     /// The sources in the forms of a filter rule.
@@ -73,22 +76,27 @@ impl Rule {
     }
 }
 
+/// Whether a destination leads to or through this node.
+fn is_destination(to: &Alias, node: Subject<'_>) -> bool {
+    match to {
+        Alias::Any => true,
+        Alias::Net(net) => {
+            let mut routes = node.routes.iter();
+            node.addresses.iter().any(|address| net.contains(address))
+                || routes.any(|route| route.contains(net) || net.contains(route))
+        }
+        Alias::Tag(_) | Alias::Users(_) | Alias::Members | Alias::Tagged | Alias::Service(_) => {
+            own_addresses(to, node).next().is_some()
+        }
+    }
+}
+
 /// The addresses of a destination that lead to or through this node, in the forms of a filter rule.
 fn destinations(to: &Alias, node: Subject<'_>) -> Vec<String> {
     match to {
         Alias::Any => vec!["*".to_owned()],
-        Alias::Net(net) => {
-            let own = node.addresses.iter().any(|address| net.contains(address));
-            let routed = node
-                .routes
-                .iter()
-                .any(|route| route.contains(net) || net.contains(route));
-            if own || routed {
-                vec![net_text(*net)]
-            } else {
-                Vec::new()
-            }
-        }
+        Alias::Net(net) if is_destination(to, node) => vec![net_text(*net)],
+        Alias::Net(_) => Vec::new(),
         Alias::Tag(_) | Alias::Users(_) | Alias::Members | Alias::Tagged | Alias::Service(_) => {
             own_addresses(to, node).map(|address| address.to_string()).collect()
         }

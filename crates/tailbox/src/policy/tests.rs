@@ -50,7 +50,7 @@ impl Nodes {
     /// The filter of a node as `source > destination:first-last/protocols`.
     fn filter(&self, policy: &Policy, node: usize) -> Vec<String> {
         let all = self.all();
-        let rules = policy.filter_for(all[node], &all);
+        let rules = policy.filter_for(all[node], &policy.sources(&all));
         let lines = rules.iter().flat_map(|rule| {
             rule.dst_ports.iter().map(|to| {
                 let sources = rule.src_ips.join(",");
@@ -221,7 +221,7 @@ fn grants_open_protocols_and_give_application_capabilities() {
                         "app": {"example.com/cap/x": [{"level": 1}]}}]}"#,
     );
     let all = nodes.all();
-    let rules = policy.filter_for(all[1], &all);
+    let rules = policy.filter_for(all[1], &policy.sources(&all));
     let protocols: Vec<_> = rules.iter().map(|rule| rule.ip_proto.clone()).collect();
     assert_eq!(protocols, [vec![1, 58], vec![6], vec![17], vec![]]);
     let grant = &rules[3].cap_grant[0];

@@ -62,7 +62,7 @@ impl State {
         if let Edit::Label(label) = edit {
             return self.set_label(id, label);
         }
-        let node = self.nodes.get_mut(&id).ok_or(EditError::NoSuchNode)?;
+        let node = self.nodes.get_mut(id).ok_or(EditError::NoSuchNode)?;
         match edit {
             Edit::Tags(tags) => {
                 node.tags = tags;
@@ -83,12 +83,12 @@ impl State {
     }
 
     fn set_label(&mut self, id: NodeId, label: Option<String>) -> Result<(), EditError> {
-        let node = self.nodes.get(&id).ok_or(EditError::NoSuchNode)?;
+        let node = self.nodes.get(id).ok_or(EditError::NoSuchNode)?;
         let (label, is_given) = match label {
             Some(name) => (self.check_label(id, name)?, true),
             None => (self.free_label(&node.wanted_label, id), false),
         };
-        if let Some(node) = self.nodes.get_mut(&id) {
+        if let Some(node) = self.nodes.get_mut(id) {
             (node.label, node.is_label_given) = (label, is_given);
         }
         Ok(())

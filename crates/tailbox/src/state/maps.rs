@@ -7,71 +7,73 @@ use isthmus_tailnet_wire::control::{
     CapMap, Debug, DnsConfig, DnsRecord, FilterRule, MapResponse, NetPortRange, Node as WireNode, NodeId, PortRange,
     SERVICE_HOST, UserProfile,
 };
-use jiff::Timestamp;
 
-use super::{Node, OWNER, Presence, State, TAGGED, Tailnet, View, addresses};
+use super::picture::{Picture, Standing};
+use super::{OWNER, State, TAGGED, Tailnet, addresses};
 use crate::policy::Subject;
 
 /// The capability of nodes that may get certificates.
 const HTTPS: &str = "https";
 
-/// What a map is made from beside the state.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct MapContext<'a> {
-    /// What is fixed.
-    pub(crate) tailnet: &'a Tailnet,
-    /// Who is connected.
-    pub(crate) presence: &'a Presence,
-    /// The time.
-    pub(crate) now: Timestamp,
-}
-
-impl State {
-    /// The full map of a node, or `None` when it is gone. An expired node sees no peers.
-    pub(crate) fn full_map(&self, viewer: NodeId, context: MapContext<'_>) -> Option<MapResponse> {
-        let viewer = self.nodes.get(&viewer)?;
-        let view = View::new(self, context.tailnet);
-        let primaries = self.primaries(&view, context.presence, context.now);
-        let me = view.subject(viewer);
-        let related = |peer: &Node| match self.policy.as_deref() {
-            Some(policy) => policy.relates(me, view.subject(peer)),
-            None => true,
-        };
-        let visible = |peer: &&Node| {
-            peer.id != viewer.id && peer.is_reachable() && !viewer.is_expired(context.now) && related(peer)
-        };
-        let domain = &context.tailnet.domain;
-        let own = WireNode {
-            cap_map: self.capabilities(me),
-            ..wire_node(
-                viewer,
-                me.routes,
-                &primary_of(me.routes, viewer.id, &primaries),
-                context,
-            )
-        };
+impl Picture {
+    /// The full map of a node, or `None` when it is gone.
+    #[cfg(test)]
+    pub(crate) fn map(&self, id: NodeId) -> Option<MapResponse> {
+        let peers = self.peers(id).map(|peer| peer.shown(&self.tailnet).clone());
         Some(MapResponse {
-            node: Some(own),
-            derp_map: Some(context.tailnet.derp_map.clone()),
-            peers: self
-                .nodes
-                .values()
-                .filter(visible)
-                .map(|peer| {
-                    let led = primary_of(view.routes(peer.id), peer.id, &primaries);
-                    wire_node(peer, &led, &led, context)
-                })
-                .collect(),
+            peers: peers.collect(),
+            ..self.first_part(id)?
+        })
+    }
+
+    /// The full map of a node in JSON, or `None` when it is gone. Each peer is written once for all who see it.
+    pub(crate) fn map_json(&self, id: NodeId) -> Option<Vec<u8>> {
+        let mut json = serde_json::to_vec(&self.first_part(id)?).ok()?;
+        let closed = json.pop();
+        debug_assert_eq!(closed, Some(b'}'), "a message is an object with members");
+        json.extend_from_slice(br#","Peers":["#);
+        for (index, peer) in self.peers(id).enumerate() {
+            if index > 0 {
+                json.push(b',');
+            }
+            json.extend_from_slice(peer.json(&self.tailnet).as_bytes());
+        }
+        json.extend_from_slice(b"]}");
+        Some(json)
+    }
+
+    fn first_part(&self, id: NodeId) -> Option<MapResponse> {
+        Some(MapResponse {
+            control_time: Some(self.made.into()),
+            ..self.own(self.standings.get(&id)?)
+        })
+    }
+
+    /// A node as it is told about itself.
+    pub(crate) fn own_node(&self, id: NodeId) -> Option<WireNode> {
+        let viewer = self.standings.get(&id)?;
+        Some(WireNode {
+            cap_map: self.capabilities(viewer.subject(&self.common.owner)),
+            ..wire_node(viewer, &viewer.routes, &self.tailnet.domain)
+        })
+    }
+
+    /// All of a node's map but its peers.
+    pub(super) fn own(&self, viewer: &Standing) -> MapResponse {
+        let domain = &self.tailnet.domain;
+        MapResponse {
+            node: self.own_node(viewer.node.id),
+            derp_map: Some(self.tailnet.derp_map.clone()),
             dns_config: Some(DnsConfig {
                 domains: vec![domain.clone()],
                 proxied: true,
-                cert_domains: self.cert_domains(viewer.id, context.tailnet),
-                extra_records: self.records(context.tailnet),
+                cert_domains: self.cert_domains(viewer.node.id),
+                extra_records: self.common.records.clone(),
                 ..DnsConfig::default()
             }),
             domain: domain.clone(),
             collect_services: Some(false),
-            packet_filters: Some(BTreeMap::from([("base".to_owned(), Some(self.filter_for(me, &view)))])),
+            packet_filters: Some(BTreeMap::from([("base".to_owned(), Some(self.filter_for(viewer)))])),
             user_profiles: vec![profile(OWNER, domain), profile(TAGGED, domain)],
             // Clients of this server have no business with anybody's log service.
             debug: Some(Debug {
@@ -79,22 +81,40 @@ impl State {
                 ..Debug::default()
             }),
             ..MapResponse::default()
-        })
+        }
     }
 
-    fn filter_for(&self, node: Subject<'_>, view: &View<'_>) -> Vec<FilterRule> {
-        match self.policy.as_deref() {
-            Some(policy) => policy.filter_for(node, &view.all()),
+    fn peers(&self, id: NodeId) -> impl Iterator<Item = &Standing> {
+        let viewer = self.standings.get(&id);
+        let all = self.standings.values();
+        all.map(AsRef::as_ref)
+            .filter(move |peer| viewer.is_some_and(|viewer| self.shows(viewer, peer.node.id)))
+    }
+
+    /// Whether a node sees another. An expired node sees none.
+    pub(super) fn shows(&self, viewer: &Standing, peer: NodeId) -> bool {
+        let Some(peer) = self.standings.get(&peer).filter(|_| !viewer.expired) else {
+            return false;
+        };
+        let owner = &self.common.owner;
+        let related = |policy: &crate::policy::Policy| policy.relates(viewer.subject(owner), peer.subject(owner));
+        peer.node.id != viewer.node.id && peer.node.is_reachable() && self.common.policy.as_deref().is_none_or(related)
+    }
+
+    fn filter_for(&self, viewer: &Standing) -> Vec<FilterRule> {
+        let common = &self.common;
+        match common.policy.as_deref() {
+            Some(policy) => policy.filter_for(viewer.subject(&common.owner), &common.sources),
             None => vec![allow_all()],
         }
     }
 
     /// What a node may do, and the Services that it is to host.
     fn capabilities(&self, node: Subject<'_>) -> CapMap {
-        let policy = self.policy.as_deref();
+        let policy = self.common.policy.as_deref();
         let named = policy.into_iter().flat_map(|policy| policy.attributes(node));
         let mut capabilities: CapMap = named.map(|name| (name.to_owned(), None)).collect();
-        if self.settings.https {
+        if self.common.https {
             capabilities.insert(HTTPS.to_owned(), None);
         }
         if !node.services.is_empty() {
@@ -108,21 +128,21 @@ impl State {
 
     /// The names, without final dot, for which a node may get certificates: its own and those of the Services that it
     /// hosts.
-    pub(crate) fn cert_domains(&self, id: NodeId, tailnet: &Tailnet) -> Vec<String> {
-        let Some(node) = self.nodes.get(&id).filter(|_| self.settings.https) else {
+    pub(crate) fn cert_domains(&self, id: NodeId) -> Vec<String> {
+        let Some(standing) = self.standings.get(&id).filter(|_| self.common.https) else {
             return Vec::new();
         };
-        let own = node.fqdn(&tailnet.domain).trim_end_matches('.').to_owned();
-        let view = View::new(self, tailnet);
-        let hosted = view.services(id).iter();
-        let hosted = hosted.filter_map(|hosted| self.services.get(&hosted.name));
-        std::iter::once(own)
-            .chain(hosted.map(|service| service.fqdn(&tailnet.domain)))
-            .collect()
+        let domain = &self.tailnet.domain;
+        let own = standing.node.fqdn(domain).trim_end_matches('.').to_owned();
+        let hosted = standing.services.iter();
+        let hosted = hosted.map(|service| format!("{}.{domain}", service.label()));
+        std::iter::once(own).chain(hosted).collect()
     }
+}
 
+impl State {
     /// Records beside those of nodes: of the configuration, and of Services.
-    fn records(&self, tailnet: &Tailnet) -> Vec<DnsRecord> {
+    pub(super) fn records(&self, tailnet: &Tailnet) -> Vec<DnsRecord> {
         let services = self.services.values().flat_map(|service| {
             service.addresses().map(|address| DnsRecord {
                 name: service.fqdn(&tailnet.domain),
@@ -132,12 +152,6 @@ impl State {
         });
         tailnet.extra_records.iter().cloned().chain(services).collect()
     }
-}
-
-/// Of a node's routes those that lead to it.
-fn primary_of(routes: &[IpNet], id: NodeId, primaries: &BTreeMap<IpNet, NodeId>) -> Vec<IpNet> {
-    let primary = |route: &&IpNet| primaries.get(route) == Some(&id);
-    routes.iter().filter(primary).copied().collect()
 }
 
 /// A user as nodes are told about it.
@@ -156,15 +170,14 @@ pub(crate) fn profile(user: i64, domain: &str) -> UserProfile {
 
 /// A node as others are told about it, with the routes that its WireGuard peers may exchange with it. The node itself
 /// learns all that it may carry; others only those that lead to it.
-fn wire_node(node: &Node, routes: &[IpNet], primary: &[IpNet], context: MapContext<'_>) -> WireNode {
-    let online = context.presence.is_online(node.id);
-    let last_seen = context.presence.left(node.id).unwrap_or(node.last_seen);
+pub(super) fn wire_node(standing: &Standing, routes: &[IpNet], domain: &str) -> WireNode {
+    let node = &standing.node;
     let addresses = addresses::prefixes(node.address);
     let allowed: Vec<IpNet> = addresses.iter().chain(routes).copied().collect();
     WireNode {
         id: node.id,
         stable_id: node.stable_id(),
-        name: node.fqdn(&context.tailnet.domain),
+        name: node.fqdn(domain),
         user: node.user(),
         key: node.node_key,
         key_expiry: node.expiry(),
@@ -172,7 +185,7 @@ fn wire_node(node: &Node, routes: &[IpNet], primary: &[IpNet], context: MapConte
         disco_key: node.disco_key,
         addresses: addresses.into(),
         allowed_ips: Some(allowed.into()),
-        primary_routes: primary.to_vec().into(),
+        primary_routes: standing.primary.clone().into(),
         endpoints: node.endpoints.clone().into(),
         legacy_derp: if node.home_derp == 0 {
             String::new()
@@ -184,10 +197,10 @@ fn wire_node(node: &Node, routes: &[IpNet], primary: &[IpNet], context: MapConte
         created: node.created.into(),
         cap: node.version,
         tags: node.tags.clone(),
-        last_seen: (!online).then(|| last_seen.into()),
-        online: Some(online),
+        last_seen: (!standing.online).then(|| standing.last_seen.into()),
+        online: Some(standing.online),
         machine_authorized: true,
-        expired: node.is_expired(context.now),
+        expired: standing.expired,
         ..WireNode::default()
     }
 }

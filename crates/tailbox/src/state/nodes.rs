@@ -160,7 +160,7 @@ impl State {
         if request.read_only {
             return;
         }
-        let Some(node) = self.nodes.get_mut(&id) else {
+        let Some(node) = self.nodes.get_mut(id) else {
             return;
         };
         node.version = request.version;
@@ -178,11 +178,11 @@ impl State {
     /// Takes over a node's host info, and renames the node when its host name changed.
     pub(super) fn update_hostinfo(&mut self, id: NodeId, hostinfo: &Hostinfo) {
         let wanted = names::wanted_label(&hostinfo.hostname);
-        let renamed = self.nodes.get(&id).filter(|node| node.wanted_label != wanted);
+        let renamed = self.nodes.get(id).filter(|node| node.wanted_label != wanted);
         let label = renamed
             .filter(|node| !node.is_label_given)
             .map(|_| self.free_label(&wanted, id));
-        let Some(node) = self.nodes.get_mut(&id) else {
+        let Some(node) = self.nodes.get_mut(id) else {
             return;
         };
         if let Some(net_info) = &hostinfo.net_info {
@@ -235,7 +235,7 @@ impl State {
 
     /// Forgets a node; whether it was known.
     pub(crate) fn remove_node(&mut self, id: NodeId) -> bool {
-        self.nodes.remove(&id).is_some()
+        self.nodes.remove(id).is_some()
     }
 
     /// The number of the node with this name in management APIs: its stable id or its number.
@@ -245,6 +245,6 @@ impl State {
             .and_then(|rest| rest.strip_suffix("CNTRL"))
             .unwrap_or(name);
         let id = number.parse().ok()?;
-        self.nodes.contains_key(&id).then_some(id)
+        self.nodes.contains_key(id).then_some(id)
     }
 }

@@ -71,9 +71,10 @@ impl Presence {
 impl State {
     /// Writes down when nodes that left were last connected.
     pub(crate) fn note_departures(&mut self, presence: &Presence) {
-        for node in self.nodes.values_mut() {
-            if let Some(left) = presence.left(node.id) {
-                node.last_seen = left;
+        for (id, left) in &presence.left {
+            let differs = self.nodes.get(*id).is_some_and(|node| node.last_seen != *left);
+            if let Some(node) = self.nodes.get_mut(*id).filter(|_| differs) {
+                node.last_seen = *left;
             }
         }
     }
@@ -87,9 +88,9 @@ impl State {
         grace: SignedDuration,
         now: Timestamp,
     ) {
-        self.nodes.retain(|id, node| {
+        self.nodes.retain(|node| {
             let away = now.duration_since(node.last_seen.max(started));
-            !node.ephemeral || presence.is_online(*id) || away <= grace
+            !node.ephemeral || presence.is_online(node.id) || away <= grace
         });
     }
 }

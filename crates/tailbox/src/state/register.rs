@@ -113,7 +113,7 @@ impl State {
 
     /// Takes over the node key and what the request tells about the machine.
     fn renew(&mut self, id: NodeId, request: &RegisterRequest) -> Outcome {
-        if let Some(node) = self.nodes.get_mut(&id) {
+        if let Some(node) = self.nodes.get_mut(id) {
             node.node_key = request.node_key;
             node.version = request.version;
         }
@@ -156,7 +156,7 @@ impl State {
             None => self.add_node(machine, request, now)?,
         };
         self.use_auth_key(&key.id);
-        if let Some(node) = self.nodes.get_mut(&id) {
+        if let Some(node) = self.nodes.get_mut(id) {
             node.ephemeral = key.ephemeral || request.ephemeral;
             node.key_expiry = key_expiry(&key, request, lifetime, now);
             node.expiry_disabled = false;
@@ -194,13 +194,13 @@ impl State {
             wanted_label,
             address,
         };
-        self.nodes.insert(id, node);
+        self.nodes.insert(node);
         Ok(id)
     }
 
     /// An ephemeral node that logs out is gone; another one keeps its place for the next login.
     fn log_out(&mut self, id: NodeId, now: Timestamp) {
-        let Some(node) = self.nodes.get_mut(&id) else {
+        let Some(node) = self.nodes.get_mut(id) else {
             return;
         };
         if node.ephemeral {

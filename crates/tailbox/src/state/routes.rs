@@ -7,12 +7,12 @@ use ipnet::IpNet;
 use isthmus_tailnet_wire::control::NodeId;
 use jiff::Timestamp;
 
-use super::{Node, OWNER, Presence, State, Tailnet, profile};
+use super::{Node, OWNER, Presence, Roster, State, Tailnet, profile};
 use crate::policy::{Hosted, Subject};
 
 /// The nodes of a state as a policy sees them.
 pub(crate) struct View<'a> {
-    nodes: &'a BTreeMap<NodeId, Node>,
+    nodes: &'a Roster,
     hosted: BTreeMap<NodeId, Vec<Hosted>>,
     routes: BTreeMap<NodeId, Vec<IpNet>>,
     owner: String,
@@ -81,9 +81,14 @@ impl State {
     pub(crate) fn approve_announced(&mut self, before: &Self, tailnet: &Tailnet) {
         let Some(policy) = self.policy.clone() else { return };
         let mut approved: Vec<(NodeId, BTreeSet<IpNet>)> = Vec::new();
+        let changed = self.nodes.changed_since(&before.nodes);
+        let offering: Vec<&Node> = changed.filter(|node| !node.advertised().is_empty()).collect();
+        if offering.is_empty() {
+            return;
+        }
         let view = View::new(self, tailnet);
-        for node in self.nodes.values() {
-            let known = before.nodes.get(&node.id).map(Node::advertised).unwrap_or_default();
+        for node in offering {
+            let known = before.nodes.get(node.id).map(Node::advertised).unwrap_or_default();
             let mut routes = node.advertised();
             routes.retain(|route| !known.contains(route) && policy.approves(*route, view.subject(node)));
             if !routes.is_empty() {
@@ -91,7 +96,7 @@ impl State {
             }
         }
         for (id, routes) in approved {
-            if let Some(node) = self.nodes.get_mut(&id) {
+            if let Some(node) = self.nodes.get_mut(id) {
                 node.approved.extend(routes);
             }
         }

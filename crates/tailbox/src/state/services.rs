@@ -183,7 +183,7 @@ impl State {
 
     /// Notes what a node answered about the Services that it offers.
     pub(crate) fn note_offers(&mut self, id: NodeId, answer: C2nVipServices) {
-        if let Some(node) = self.nodes.get_mut(&id) {
+        if let Some(node) = self.nodes.get_mut(id) {
             node.offered = answer.services;
             node.offered_hash = answer.hash;
         }
@@ -198,7 +198,7 @@ impl State {
     /// Decides by hand whether a node may host a Service; whether both are known.
     pub(crate) fn decide_host(&mut self, service: &str, id: NodeId, approved: bool) -> bool {
         match self.services.get_mut(service) {
-            Some(service) if self.nodes.contains_key(&id) => {
+            Some(service) if self.nodes.contains_key(id) => {
                 service.decisions.insert(id, approved);
                 true
             }

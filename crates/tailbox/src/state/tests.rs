@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::*;
 mod nodes;
 mod registration;
+mod steps;
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -53,26 +54,20 @@ impl Fixture {
     }
 
     fn node(&self, id: NodeId) -> &Node {
-        &self.state.nodes[&id]
+        self.state.nodes.get(id).unwrap()
     }
 
     fn map(&self, viewer: NodeId, now: Timestamp) -> isthmus_tailnet_wire::control::MapResponse {
+        self.picture(0, None, &Presence::default(), now).map(viewer).unwrap()
+    }
+
+    fn picture(&self, number: u64, before: Option<&Picture>, presence: &Presence, now: Timestamp) -> Picture {
         let tailnet = Tailnet {
             domain: "tail.internal".into(),
             derp_map: DerpMap::default(),
             extra_records: Vec::new(),
         };
-        let presence = Presence::default();
-        self.state
-            .full_map(
-                viewer,
-                MapContext {
-                    tailnet: &tailnet,
-                    presence: &presence,
-                    now,
-                },
-            )
-            .unwrap()
+        Picture::new(number, before, &Arc::new(tailnet), &self.state, presence, now)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A client of the control protocol, on the client side of `ts_control_noise`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use isthmus_tailnet_wire::control::{
     Hostinfo, MapRequest, MapResponse, Node, NodeId, RegisterAuth, RegisterRequest, RegisterResponse, ServerKeys,
 };
 use isthmus_tailnet_wire::framing::FrameDecoder;
-use isthmus_tailnet_wire::keys::{DiscoKey, NodeKey};
+use isthmus_tailnet_wire::keys::{DiscoKey, MachineKey, NodeKey};
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -58,9 +59,20 @@ impl Client {
     ) -> Self {
         let keys: ServerKeys = get_json(tailbox, "/key?v=119").await;
         assert_eq!(keys.public_key, tailbox.machine_key());
-        let host = tailbox.local_addr().to_string();
-        let mut connection = TcpStream::connect(&host).await.unwrap();
-        let server = MachinePublicKey::from(keys.public_key);
+        Self::dial(tailbox.local_addr(), keys.public_key, hostname, machine, node_key).await
+    }
+
+    /// A machine, connected to a server of this address and key.
+    pub(crate) async fn dial(
+        address: SocketAddr,
+        server: MachineKey,
+        hostname: &str,
+        machine: MachineKeyPair,
+        node_key: NodeKey,
+    ) -> Self {
+        let host = address.to_string();
+        let mut connection = within("a connection", TcpStream::connect(address)).await.unwrap();
+        let server = MachinePublicKey::from(server);
         let version = ts_capabilityversion::CapabilityVersion::V119;
         let (handshake, init) =
             ts_control_noise::Handshake::initialize("Tailscale Control Protocol v119", &machine, &server, version);
@@ -270,6 +282,13 @@ impl MapStream {
             }
         })
         .await
+    }
+
+    /// Reads on without a look at what is said, until the stream ends.
+    pub(crate) async fn drain(mut self) {
+        while let Some(Ok(data)) = self.stream.data().await {
+            let _ = self.stream.flow_control().release_capacity(data.len());
+        }
     }
 
     /// Takes over what a message says about peers, in the order of the Go client.

@@ -13,6 +13,8 @@ mod http_call;
 #[cfg(test)]
 mod join;
 #[cfg(test)]
+mod many;
+#[cfg(test)]
 mod relay;
 #[cfg(test)]
 mod restart;

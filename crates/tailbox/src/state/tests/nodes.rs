@@ -101,7 +101,7 @@ fn expired_node_sees_no_peers_and_is_shown_as_expired() {
             .state
             .update_node(number.into(), &update(7, &["192.0.2.1:41641"], 0));
     }
-    fixture.state.nodes.get_mut(&1).unwrap().key_expiry = start().into();
+    fixture.state.nodes.get_mut(1).unwrap().key_expiry = start().into();
     assert!(fixture.map(1, start()).peers.is_empty());
     assert!(fixture.map(2, start()).peers[0].expired);
 }
@@ -133,7 +133,7 @@ fn ephemeral_node_is_removed_after_its_grace_but_not_while_connected() {
     fixture
         .state
         .remove_departed(&presence, start(), HOUR / 2, later + HOUR);
-    assert!(fixture.state.nodes.is_empty());
+    assert_eq!(fixture.state.nodes.len(), 0);
 }
 
 #[test]

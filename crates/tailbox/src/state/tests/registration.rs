@@ -41,7 +41,7 @@ fn expired_unknown_and_missing_auth_keys_are_refused() {
         );
     }
     assert_eq!(fixture.register(1, 1, ""), Outcome::Refused(Refusal::NoAuthKey));
-    assert!(fixture.state.nodes.is_empty());
+    assert_eq!(fixture.state.nodes.len(), 0);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn ephemeral_node_is_gone_after_logout_and_its_number_is_not_used_again() {
         ..request(1, "")
     };
     fixture.state.register(machine(1), &logout, start());
-    assert!(fixture.state.nodes.is_empty());
+    assert_eq!(fixture.state.nodes.len(), 0);
     assert_eq!(fixture.register(1, 1, &key), Outcome::Registered(2));
     assert_ne!(fixture.node(2).v4(), address);
 }
