@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use isthmus_operator_core::{cluster_domain, service_proxy::is_tag, settings::Settings};
 use isthmus_runtime::{
     Shutdown,
@@ -31,6 +31,9 @@ pub(crate) struct Arguments {
     /// URL of the management API, with an IP address as its host; the control server's by default
     #[arg(long, env = "OPERATOR_API_URL")]
     api_url: Option<String>,
+    /// What the management API speaks: `tailscale-v2`, `headscale-v1` (Headscale 0.29 and before, with an API key), or `auto` to find out
+    #[arg(long, env = "OPERATOR_API", default_value = "auto")]
+    api: String,
     /// File with the id of the OAuth client; read again for every request
     #[arg(long, env = "CLIENT_ID_FILE")]
     client_id_file: Option<String>,
@@ -118,7 +121,28 @@ fn tailnet_client(arguments: &Arguments, base_url: &str) -> Result<tailnet::Clie
         timeout: TAILNET_TIMEOUT,
         tls: tailnet::client_config(authorities.transpose()?.as_deref())?,
     };
-    Ok(tailnet::Client::new(config)?)
+    let has_oauth = !matches!(config.credentials, tailnet::Credentials::ApiKeyFile(_));
+    let client = tailnet::Client::new(config)?;
+    Ok(match dialect(&arguments.api, has_oauth)? {
+        Some(dialect) => client.speaking(dialect),
+        None => client,
+    })
+}
+
+/// What the tailnet's API speaks; nothing where the operator has to find out.
+fn dialect(api: &str, has_oauth: bool) -> Result<Option<tailnet::Dialect>> {
+    match api {
+        "" | "auto" => Ok(None),
+        "tailscale-v2" => Ok(Some(tailnet::Dialect::TailscaleV2)),
+        "headscale-v1" => {
+            ensure!(
+                !has_oauth,
+                "OPERATOR_API is headscale-v1, which has no OAuth clients: put an API key into the Secret as `api_key`"
+            );
+            Ok(Some(tailnet::Dialect::HeadscaleV1))
+        }
+        other => bail!("OPERATOR_API is `{other}`: write auto, tailscale-v2 or headscale-v1"),
+    }
 }
 
 fn credentials(arguments: &Arguments) -> Result<tailnet::Credentials> {
@@ -172,4 +196,20 @@ fn settings(arguments: Arguments, login_server: String) -> Result<Settings> {
 /// An environment variable that is set to nothing counts as not set.
 fn non_empty(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use isthmus_tailnet_api::Dialect;
+
+    use super::dialect;
+
+    #[test]
+    fn language_of_the_api_is_found_out_unless_it_is_set_and_fits_the_credentials() {
+        assert_eq!(dialect("auto", true).unwrap(), None);
+        assert_eq!(dialect("", false).unwrap(), None);
+        assert_eq!(dialect("tailscale-v2", true).unwrap(), Some(Dialect::TailscaleV2));
+        assert_eq!(dialect("headscale-v1", false).unwrap(), Some(Dialect::HeadscaleV1));
+        assert!(dialect("headscale-v1", true).is_err() && dialect("v3", false).is_err());
+    }
 }

@@ -1,6 +1,7 @@
 //! The calls.
 
-mod answer;
+pub(crate) mod answer;
+mod detect;
 
 use std::{
     sync::{Arc, PoisonError},
@@ -11,19 +12,18 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::Full;
 use isthmus_runtime::Secret;
-use serde::de::DeserializeOwned;
-use tokio::sync::Mutex;
+use jiff::Timestamp;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::{
-    credentials::{Credentials, Grant},
+    credentials::{Credentials, CredentialsError, Grant},
+    dialect::{Dialect, Said, segment},
     error::{self, Error},
     http::{Answer, BaseUrlError, Server, TransportError},
     observer::{Call, Observer},
     pace::{NotNow, Pace, Why},
     token::{Kept, Token},
-    types::{
-        AuthKeyRequest, CreateKeyBody, CreatedKey, Device, DeviceList, Key, KeyList, NewAuthKey, TagsBody, TokenAnswer,
-    },
+    types::{AuthKeyRequest, Device, Key, NewAuthKey, TokenAnswer},
 };
 
 /// One request per this long, once the burst is used up.
@@ -59,6 +59,8 @@ pub struct Client {
     kept: Mutex<Kept>,
     pace: std::sync::Mutex<Pace>,
     observer: Option<Arc<dyn Observer>>,
+    /// What the server speaks, once that is known.
+    dialect: OnceCell<Dialect>,
 }
 
 /// One call: its kind, and in words what is attempted with which object.
@@ -80,6 +82,7 @@ impl Client {
             kept: Mutex::default(),
             pace: std::sync::Mutex::new(Pace::new(INTERVAL, BURST)),
             observer: None,
+            dialect: OnceCell::new(),
         })
     }
 
@@ -92,84 +95,87 @@ impl Client {
         }
     }
 
+    /// The same client for a tailnet whose language is known. Otherwise OAuth clients and keys of Tailscale mean version 2 of its API, and
+    /// with any other API key the first call finds out.
+    #[must_use]
+    pub fn speaking(self, dialect: Dialect) -> Self {
+        Self {
+            dialect: OnceCell::new_with(Some(dialect)),
+            ..self
+        }
+    }
+
     /// Makes an auth key for one device.
     pub async fn create_auth_key(&self, request: &AuthKeyRequest) -> Result<NewAuthKey, Error> {
-        let asked = Asked {
-            call: Call::CreateKey,
-            action: format!("create an auth key with {}", request.tags.join(", ")),
-        };
-        let body = serde_json::to_vec(&CreateKeyBody::from(request)).map_err(|cause| asked.unreadable(cause))?;
-        let path = "/api/v2/tailnet/-/keys";
-        let created: CreatedKey = self.call(&asked, &Method::POST, path, body.into()).await?;
-        Ok(NewAuthKey {
-            id: created.id,
-            key: Secret::new(created.key),
-        })
+        let asked = Asked::new(
+            Call::CreateKey,
+            format!("create an auth key with {}", request.tags.join(", ")),
+        );
+        let dialect = self.dialect(&asked).await?;
+        let said = dialect.create_key(request, Timestamp::now());
+        let said = said.map_err(|cause| asked.unreadable(cause))?;
+        let answer = self.request(&asked, &said).await?;
+        dialect
+            .created_key(&answer.body)
+            .map_err(|cause| asked.unreadable(cause))
     }
 
     /// Every key the credentials may see.
     pub async fn list_keys(&self) -> Result<Vec<Key>, Error> {
         let asked = Asked::new(Call::ListKeys, "list keys");
-        let path = "/api/v2/tailnet/-/keys";
-        let list: KeyList = self.call(&asked, &Method::GET, path, Bytes::new()).await?;
-        Ok(list.keys)
+        let dialect = self.dialect(&asked).await?;
+        let answer = self.request(&asked, &dialect.list_keys()).await?;
+        dialect.keys(&answer.body).map_err(|cause| asked.unreadable(cause))
     }
 
     /// Revokes a key.
     pub async fn delete_key(&self, id: &str) -> Result<(), Error> {
         let asked = Asked::new(Call::DeleteKey, format!("revoke key {id}"));
-        let path = format!("/api/v2/tailnet/-/keys/{}", segment(id));
-        let answer = self.request(&asked, &Method::DELETE, &path, Bytes::new()).await;
-        answer.map(drop)
+        let said = self.dialect(&asked).await?.delete_key(id);
+        self.request_about(&asked, said).await.map(drop)
     }
 
     /// Every device of the tailnet.
     pub async fn list_devices(&self) -> Result<Vec<Device>, Error> {
         let asked = Asked::new(Call::ListDevices, "list devices");
-        let path = "/api/v2/tailnet/-/devices";
-        let list: DeviceList = self.call(&asked, &Method::GET, path, Bytes::new()).await?;
-        Ok(list.devices)
+        let dialect = self.dialect(&asked).await?;
+        let answer = self.request(&asked, &dialect.list_devices()).await?;
+        dialect.devices(&answer.body).map_err(|cause| asked.unreadable(cause))
     }
 
     /// One device by its stable id.
     pub async fn get_device(&self, id: &str) -> Result<Device, Error> {
         let asked = Asked::new(Call::GetDevice, format!("get device {id}"));
-        let path = format!("/api/v2/device/{}", segment(id));
-        self.call(&asked, &Method::GET, &path, Bytes::new()).await
+        let dialect = self.dialect(&asked).await?;
+        let answer = self.request_about(&asked, dialect.get_device(id)).await?;
+        dialect.device(&answer.body).map_err(|cause| asked.unreadable(cause))
     }
 
     /// Removes a device by its stable id.
     pub async fn delete_device(&self, id: &str) -> Result<(), Error> {
         let asked = Asked::new(Call::DeleteDevice, format!("delete device {id}"));
-        let path = format!("/api/v2/device/{}", segment(id));
-        let answer = self.request(&asked, &Method::DELETE, &path, Bytes::new()).await;
-        answer.map(drop)
+        let said = self.dialect(&asked).await?.delete_device(id);
+        self.request_about(&asked, said).await.map(drop)
     }
 
     /// Gives a device, by its stable id, exactly these tags.
     pub async fn set_device_tags(&self, id: &str, tags: &[String]) -> Result<(), Error> {
         let asked = Asked::new(Call::SetTags, format!("set the tags of device {id}"));
-        let body = serde_json::to_vec(&TagsBody { tags }).map_err(|cause| asked.unreadable(cause))?;
-        let path = format!("/api/v2/device/{}/tags", segment(id));
-        let answer = self.request(&asked, &Method::POST, &path, body.into()).await;
-        answer.map(drop)
+        let said = self.dialect(&asked).await?.set_tags(id, tags);
+        self.request_about(&asked, said).await.map(drop)
     }
 
-    async fn call<T: DeserializeOwned>(
-        &self,
-        asked: &Asked,
-        method: &Method,
-        path: &str,
-        body: Bytes,
-    ) -> Result<T, Error> {
-        let answer = self.request(asked, method, path, body).await?;
-        serde_json::from_slice(&answer.body).map_err(|cause| asked.unreadable(cause))
+    /// Asks about one thing, unless its id shows that the tailnet cannot have it.
+    async fn request_about(&self, asked: &Asked, said: Option<Said>) -> Result<Answer, Error> {
+        let action = asked.action.clone();
+        let said = said.ok_or(Error::NotFound { action })?;
+        self.request(asked, &said).await
     }
 
     /// Sends with a token, and once more with a new one when the old was not accepted.
-    async fn request(&self, asked: &Asked, method: &Method, path: &str, body: Bytes) -> Result<Answer, Error> {
+    async fn request(&self, asked: &Asked, said: &Said) -> Result<Answer, Error> {
         let token = self.token(asked).await?;
-        let refused = match self.send_with(asked, &token, method, path, body.clone()).await {
+        let refused = match self.send_with(asked, &token, said).await {
             Err(error @ Error::Unauthorized { .. }) => error,
             other => return other,
         };
@@ -179,31 +185,24 @@ impl Client {
             // An API key is as good as it was.
             return Err(refused);
         }
-        self.send_with(asked, &other, method, path, body).await
+        self.send_with(asked, &other, said).await
     }
 
-    async fn send_with(
-        &self,
-        asked: &Asked,
-        token: &Secret,
-        method: &Method,
-        path: &str,
-        body: Bytes,
-    ) -> Result<Answer, Error> {
+    async fn send_with(&self, asked: &Asked, token: &Secret, said: &Said) -> Result<Answer, Error> {
         let request = Request::builder()
-            .method(method)
-            .uri(path)
+            .method(&said.method)
+            .uri(&said.path)
             .header(header::AUTHORIZATION, format!("Bearer {}", token.expose()))
             .header(header::CONTENT_TYPE, "application/json");
-        self.exchange(asked, request, body).await
+        self.exchange(asked, request, said.body.clone()).await
     }
 
     /// What goes with a request: the API key, or a token for the OAuth client as it is now.
     async fn token(&self, asked: &Asked) -> Result<Secret, Error> {
-        let grant = self.credentials.read().map_err(|cause| Error::Credentials {
-            action: asked.action.clone(),
-            cause,
-        })?;
+        let grant = self
+            .credentials
+            .read()
+            .map_err(|cause| asked.without_credentials(cause))?;
         let (id, secret) = match &grant {
             Grant::Key(key) => return Ok(key.clone()),
             Grant::Client { id, secret } => (id, secret),
@@ -321,6 +320,13 @@ impl Asked {
         }
     }
 
+    fn without_credentials(&self, cause: CredentialsError) -> Error {
+        Error::Credentials {
+            action: self.action.clone(),
+            cause,
+        }
+    }
+
     fn unreadable(&self, cause: serde_json::Error) -> Error {
         Error::Answer {
             action: self.action.clone(),
@@ -363,16 +369,6 @@ fn refused_credentials(error: Error) -> Error {
     } else {
         error
     }
-}
-
-/// Percent-encodes all but the unreserved letters.
-fn segment(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-            other => format!("%{other:02X}"),
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -16,6 +16,12 @@ pub enum Error {
         /// What was attempted.
         action: String,
     },
+    /// There is a web server, but no management API.
+    #[error("cannot {action}: no management API of a tailnet answers there; set api-url to where it is")]
+    NoApi {
+        /// What was attempted.
+        action: String,
+    },
     /// The operator's credentials were not accepted.
     #[error(
         "cannot {action}: the tailnet refused the operator's credentials ({message}); put a valid OAuth client or API key into the operator's Secret"
@@ -141,9 +147,11 @@ impl Error {
             Self::Unauthorized { .. } | Self::Forbidden { .. } | Self::Credentials { .. } => Class::Credentials,
             Self::RateLimited { .. } => Class::RateLimited,
             Self::Refused { .. } => Class::Refused,
-            Self::Server { .. } | Self::Answer { .. } | Self::Transport { .. } | Self::Down { .. } => {
-                Class::Unavailable
-            }
+            Self::NoApi { .. }
+            | Self::Server { .. }
+            | Self::Answer { .. }
+            | Self::Transport { .. }
+            | Self::Down { .. } => Class::Unavailable,
         }
     }
 
@@ -153,6 +161,7 @@ impl Error {
             Self::RateLimited { retry_after, .. } => *retry_after,
             Self::Down { retry_after, .. } => Some(*retry_after),
             Self::NotFound { .. }
+            | Self::NoApi { .. }
             | Self::Unauthorized { .. }
             | Self::Forbidden { .. }
             | Self::Refused { .. }

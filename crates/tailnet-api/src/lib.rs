@@ -1,4 +1,5 @@
-//! A client of the tailnet management API, version 2: OAuth tokens, auth keys, devices.
+//! A client of the management API of a tailnet: auth keys and devices, by version 2 of the Tailscale API with an OAuth client or an API
+//! key, or by version 1 of Headscale's API with an API key.
 //!
 //! Requests are few and small, so every request has a connection of its own: nothing idles, and a server that moved is
 //! found again. Host names are not resolved here: the base URL carries an IP address. A call is not repeated; the caller
@@ -7,7 +8,9 @@
 
 mod client;
 mod credentials;
+mod dialect;
 mod error;
+pub mod fuzzing;
 mod http;
 mod observer;
 mod pace;
@@ -17,6 +20,7 @@ mod types;
 
 pub use client::{Client, Config};
 pub use credentials::{Credentials, CredentialsError};
+pub use dialect::Dialect;
 pub use error::{Class, Error};
 pub use http::{BaseUrlError, TransportError};
 pub use observer::{Call, Observer};

@@ -15,6 +15,8 @@ pub trait Observer: Send + Sync {
 pub enum Call {
     /// A token for the OAuth client.
     Token,
+    /// Finds out what the server speaks.
+    Detect,
     /// Makes an auth key.
     CreateKey,
     /// Lists keys.
@@ -36,6 +38,7 @@ impl Call {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Token => "token",
+            Self::Detect => "detect",
             Self::CreateKey => "create_key",
             Self::ListKeys => "list_keys",
             Self::DeleteKey => "delete_key",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use isthmus_runtime::Secret;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 
 /// An auth key wanted: for one device, authorised beforehand, not ephemeral.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,15 @@ pub struct NewAuthKey {
     pub key: Secret,
 }
 
+impl NewAuthKey {
+    pub(crate) fn new(id: String, key: String) -> Self {
+        Self {
+            id,
+            key: Secret::new(key),
+        }
+    }
+}
+
 /// A key in the tailnet's list.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Key {
@@ -41,7 +50,7 @@ pub struct Key {
 pub struct Device {
     /// Stable id, the one proxies report.
     pub node_id: String,
-    /// Full name, without a trailing dot.
+    /// Full name, without a trailing dot; some servers leave the tailnet's domain out.
     #[serde(default, deserialize_with = "null_is_default")]
     pub name: String,
     /// Name the device asked for.
@@ -56,73 +65,6 @@ pub struct Device {
     /// Public key of its machine, `mkey:…`; empty when the server does not tell.
     #[serde(default, deserialize_with = "null_is_default")]
     pub machine_key: String,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct CreateKeyBody<'a> {
-    capabilities: Capabilities<'a>,
-    expiry_seconds: u64,
-    description: &'a str,
-}
-
-#[derive(Serialize)]
-struct Capabilities<'a> {
-    devices: DeviceCapabilities<'a>,
-}
-
-#[derive(Serialize)]
-struct DeviceCapabilities<'a> {
-    create: CreateCapability<'a>,
-}
-
-#[derive(Serialize)]
-struct CreateCapability<'a> {
-    reusable: bool,
-    ephemeral: bool,
-    tags: &'a [String],
-    preauthorized: bool,
-}
-
-impl<'a> From<&'a AuthKeyRequest> for CreateKeyBody<'a> {
-    fn from(request: &'a AuthKeyRequest) -> Self {
-        let create = CreateCapability {
-            reusable: false,
-            ephemeral: false,
-            tags: &request.tags,
-            preauthorized: true,
-        };
-        Self {
-            capabilities: Capabilities {
-                devices: DeviceCapabilities { create },
-            },
-            expiry_seconds: request.expiry.as_secs(),
-            description: &request.description,
-        }
-    }
-}
-
-#[derive(Serialize)]
-pub(crate) struct TagsBody<'a> {
-    pub(crate) tags: &'a [String],
-}
-
-#[derive(Deserialize)]
-pub(crate) struct CreatedKey {
-    pub(crate) id: String,
-    pub(crate) key: String,
-}
-
-#[derive(Deserialize)]
-pub(crate) struct KeyList {
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub(crate) keys: Vec<Key>,
-}
-
-#[derive(Deserialize)]
-pub(crate) struct DeviceList {
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub(crate) devices: Vec<Device>,
 }
 
 #[derive(Deserialize)]
@@ -140,6 +82,9 @@ pub(crate) struct ErrorBody {
     pub(crate) error_description: Option<String>,
 }
 
-fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+/// `null` as if it were not there.
+pub(crate) fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }

@@ -8,7 +8,7 @@ use jiff::{Timestamp, fmt::rfc2822::DateTimeParser};
 use crate::{error::Error, http::Answer, types::ErrorBody};
 
 /// Letters of a server's message that are kept.
-const MESSAGE_LIMIT: usize = 300;
+pub(crate) const MESSAGE_LIMIT: usize = 300;
 
 /// The answer, or what its status says against it.
 pub(super) fn judge(action: String, answer: Answer) -> Result<Answer, Error> {
@@ -58,7 +58,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 /// The server's words in one line, cut, without what is not meant for people.
-pub(super) fn message_of(body: &[u8]) -> String {
+pub(crate) fn message_of(body: &[u8]) -> String {
     let parsed: ErrorBody = serde_json::from_slice(body).unwrap_or_default();
     let text = parsed.message.or(parsed.error_description).or(parsed.error);
     let text = text.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());

@@ -14,8 +14,8 @@ use hyper_util::rt::TokioIo;
 use isthmus_runtime::Secret;
 use tokio::net::TcpListener;
 
-use super::{Client, Config, segment};
-use crate::{AuthKeyRequest, Call, Class, Credentials, Error, Observer, client_config};
+use super::{Client, Config};
+use crate::{AuthKeyRequest, Call, Class, Credentials, Dialect, Error, Observer, client_config};
 
 const TOKEN: &str = r#"{"access_token":"token-one","token_type":"Bearer","expires_in":3600}"#;
 const OTHER_TOKEN: &str = r#"{"access_token":"token-two","token_type":"Bearer","expires_in":3600}"#;
@@ -261,11 +261,6 @@ async fn server_that_does_not_answer_is_given_up() {
     );
 }
 
-#[test]
-fn path_segments_cannot_leave_their_place() {
-    assert_eq!(segment("../x?y"), "..%2Fx%3Fy");
-}
-
 #[tokio::test]
 async fn server_that_limits_requests_is_left_alone_by_every_call() {
     let server = Script::start(&[(200, "", TOKEN), (429, "retry-after: 60", "")]).await;
@@ -420,4 +415,81 @@ async fn observer_hears_of_every_request() {
             ("list_keys", Some(200))
         ]
     );
+}
+
+const NOT_HERE: (u16, &str, &str) = (404, "", "404 page not found\n");
+
+fn key_of_headscale(files: &Files) -> Credentials {
+    Credentials::ApiKeyFile(files.write("key", "hskey-api-one\n"))
+}
+
+#[tokio::test]
+async fn headscale_without_version_2_is_found_out_once_and_spoken_to_in_its_own_words() {
+    let files = Files::new("headscale");
+    let server = Script::start(&[
+        NOT_HERE,
+        (200, "", r#"{"preAuthKeys":[]}"#),
+        (200, "", r#"{"preAuthKey":{"id":"4","key":"hskey-auth-a-b"}}"#),
+        (200, "", "{}"),
+        (404, "", r#"{"code":5,"message":"node not found","details":[]}"#),
+    ])
+    .await;
+    let client = server.client_with(key_of_headscale(&files));
+    let made = client.create_auth_key(&key_request()).await.unwrap();
+    assert_eq!((made.id.as_str(), made.key.expose()), ("4", "hskey-auth-a-b"));
+    client.delete_key("4").await.unwrap();
+    assert_eq!(client.delete_device("9").await.unwrap_err().class(), Class::NotFound);
+    assert_eq!(
+        client.delete_device("nOther").await.unwrap_err().class(),
+        Class::NotFound
+    );
+    let lines = [
+        "GET /api/v2/tailnet/-/keys",
+        "GET /api/v1/preauthkey",
+        "POST /api/v1/preauthkey",
+        "DELETE /api/v1/preauthkey?id=4",
+        "DELETE /api/v1/node/9",
+    ];
+    assert_eq!(server.lines(), lines.map(|line| format!("{line} Bearer hskey-api-one")));
+}
+
+#[tokio::test]
+async fn headscale_that_speaks_version_2_is_spoken_to_in_that() {
+    let files = Files::new("newer-headscale");
+    let keys = (200, "", r#"{"keys":[]}"#);
+    let server = Script::start(&[keys, keys]).await;
+    server.client_with(key_of_headscale(&files)).list_keys().await.unwrap();
+    assert_eq!(server.lines(), ["GET /api/v2/tailnet/-/keys Bearer hskey-api-one"; 2]);
+}
+
+#[tokio::test]
+async fn server_without_an_api_is_no_tailnet_that_lost_a_device_and_is_asked_again() {
+    let files = Files::new("no-api");
+    let server = Script::start(&[NOT_HERE, NOT_HERE, NOT_HERE, (200, "", "{}"), (200, "", "{}")]).await;
+    let client = server.client_with(key_of_headscale(&files));
+    let error = client.delete_device("9").await.unwrap_err();
+    assert_eq!(
+        (error.class(), error.to_string().contains("set api-url")),
+        (Class::Unavailable, true)
+    );
+    client.delete_device("9").await.unwrap();
+}
+
+#[tokio::test]
+async fn bad_key_is_told_from_a_missing_api() {
+    let files = Files::new("bad-key");
+    let server = Script::start(&[(401, "", "Unauthorized"), (401, "", "Unauthorized")]).await;
+    let client = server.client_with(key_of_headscale(&files));
+    assert_eq!(client.list_keys().await.unwrap_err().class(), Class::Credentials);
+}
+
+#[tokio::test]
+async fn language_that_is_set_is_not_looked_for() {
+    let files = Files::new("set");
+    let server = Script::start(&[(200, "", r#"{"nodes":[]}"#)]).await;
+    let client = server
+        .client_with(key_of_headscale(&files))
+        .speaking(Dialect::HeadscaleV1);
+    assert!(client.list_devices().await.unwrap().is_empty());
+    assert_eq!(server.lines(), ["GET /api/v1/node Bearer hskey-api-one"]);
 }
