@@ -9,6 +9,7 @@ mod certificate;
 mod client;
 mod deltas;
 mod go_clients;
+mod headscale;
 mod life;
 mod our_node;
 mod relays;

@@ -12,7 +12,7 @@ use isthmus_tailnet_core::wireguard::{DATA_HEADER, DATA_TAG};
 use isthmus_tailnet_wire::control::MapResponse;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
-use crate::control::{AfterEarly, c2n};
+use crate::control::{AfterEarly, Checked, c2n};
 use crate::disco::DiscoBox;
 use crate::node::NodePrefs;
 use crate::segment;
@@ -46,6 +46,18 @@ pub fn answer_control(request: &[u8]) -> Vec<u8> {
 pub fn after_early(bytes: &[u8], piece: usize) -> io::Result<Vec<u8>> {
     let mut all = Vec::new();
     let mut stream = AfterEarly::new(Pieces { bytes, piece });
+    let end = stream.read_to_end(&mut all).now_or_never();
+    end.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))?;
+    Ok(all)
+}
+
+/// What the codec of records gets of the bytes after a handshake's request that arrive in pieces.
+///
+/// # Errors
+/// When the answer to the handshake, or the head of a record, is refused.
+pub fn after_checks(bytes: &[u8], piece: usize) -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut stream = Checked::new(Pieces { bytes, piece });
     let end = stream.read_to_end(&mut all).now_or_never();
     end.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))?;
     Ok(all)

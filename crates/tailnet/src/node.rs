@@ -73,26 +73,25 @@ impl Node {
         let dialer = Dialer::new(&config.extra_ca);
         let cache = config.cache.as_ref().map(Cache::new);
         let recalled = recall(cache.as_ref(), &dialer, &server, &identity).await;
-        let (disco, netmap) = recalled.unwrap_or_else(|| (DiscoBox::random(), None));
-        if let Some(cache) = cache {
+        let (disco, netmap) = recalled.without_control.unzip();
+        let disco = disco.unwrap_or_else(DiscoBox::random);
+        if let Some(cache) = &cache {
             cache.keep_disco(&disco);
-            tokio::spawn(cache.follow(status.clone()));
         }
         let (asks, questions) = mpsc::channel(MAX_ASKS);
         let inputs = Inputs {
             status: status.clone(),
             prefs: prefs_receiver.clone(),
             asks: questions,
+            home: recalled.home,
+            without_tls: server.without_tls(),
         };
         let (engine, facts) = start_engine(&config, &identity, disco, inputs).await?;
-        if netmap.is_some() {
-            let login = LoginState::Running;
-            let remembered = NodeStatus {
-                login,
-                netmap,
-                ..NodeStatus::default()
-            };
-            status_sender.send_replace(remembered);
+        if let Some(cache) = cache {
+            tokio::spawn(cache.follow(status.clone(), facts.clone()));
+        }
+        if let Some(netmap) = netmap {
+            status_sender.send_replace(NodeStatus::remembered(netmap));
         }
         let meter = NodeMeter {
             plane: engine.plane.meter(),
@@ -100,10 +99,8 @@ impl Node {
             status: status.clone(),
             facts: facts.clone(),
         };
-        let name_server = config.resolver.clone().map(|resolv_conf| {
-            let server = NameServer::new(status.clone(), facts.clone(), resolv_conf);
-            tokio::spawn(server.run())
-        });
+        let named = |resolv_conf| NameServer::new(status.clone(), facts.clone(), resolv_conf);
+        let name_server = config.resolver.clone().map(|file| tokio::spawn(named(file).run()));
         let client = Client {
             server,
             dialer,

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use isthmus_tailnet_core::key::NodeKey;
-use isthmus_tailnet_core::netmap::{Region, RegionId};
+use isthmus_tailnet_core::netmap::{CertificateCheck, Region, RegionId, Relay};
 use rustls::RootCertStore;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -51,6 +51,16 @@ pub(crate) struct RelayIdentity {
     pub(crate) public: NodeKey,
     /// Who may vouch for relays that are known by name.
     pub(crate) authorities: Arc<RootCertStore>,
+    /// Host and port of the control server where that speaks no TLS.
+    pub(crate) without_tls: Option<(String, u16)>,
+}
+
+impl RelayIdentity {
+    /// Whether a relay is the control server, which speaks no TLS. A pinned certificate is wanted all the same.
+    fn speaks_without_tls(&self, relay: &Relay) -> bool {
+        let is_it = |(host, port): &(String, u16)| host.eq_ignore_ascii_case(&relay.host) && *port == relay.port;
+        self.without_tls.as_ref().is_some_and(is_it) && !matches!(relay.check, CertificateCheck::Pinned(_))
+    }
 }
 
 /// The regions whose relay the node is connected to. Cheap to clone; all clones show the same.
@@ -226,9 +236,9 @@ impl Relays {
             let Some(region) = self.regions.get(id).cloned() else {
                 continue;
             };
-            let (id, authorities, measured) = (*id, Arc::clone(&self.identity.authorities), self.measured.clone());
+            let (id, identity, measured) = (*id, self.identity.clone(), self.measured.clone());
             tokio::spawn(async move {
-                if let Ok(Ok(latency)) = timeout(MEASURE_LIMIT, dial::latency(&region, &authorities)).await {
+                if let Ok(Ok(latency)) = timeout(MEASURE_LIMIT, dial::latency(&region, &identity)).await {
                     let _ = measured.send((id, latency)).await;
                 }
             });

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use isthmus_testkit::netns::Nat;
 use isthmus_testkit::wait;
+use nix::sys::signal::Signal;
 
 use super::nat::hide;
 use super::world::Tailnet;
@@ -86,4 +87,43 @@ fn node_behind_a_nat_learns_its_public_address_and_is_reached_directly() {
     assert!(arrived == content, "{} bytes arrived, or other ones", arrived.len());
     assert_eq!(peer.ip(), two.addresses[0]);
     drop(switch);
+}
+
+#[test]
+fn node_that_starts_while_control_is_away_is_reached_by_relay_at_its_former_home() {
+    isthmus_testkit::isolate!();
+    if !can_run(&["ip", "ping", "nft"]) {
+        return;
+    }
+    let tailnet = Tailnet::with_relay("away");
+    tailnet.cut();
+    let (one, two) = (tailnet.start(0, &[]), tailnet.start(1, &[]));
+    tailnet.wait_until_reached(0, &two);
+    wait::until("home and peer in the cache", || {
+        let kept = tailnet.read("state-0/cache/netmap.json");
+        let wanted = [r#""HomeDERP":900"#, r#""DERPMap""#, "two.tail.internal"];
+        wanted.iter().all(|part| kept.contains(part)).then_some(())
+    });
+    one.process.signal(Signal::SIGKILL);
+    let _ = one.process.ended();
+    assert!(!tailnet.pings(1, one.addresses[0]), "a killed node answers");
+
+    let [a, b] = &tailnet.machines;
+    a.check("nft add table inet away");
+    a.check("nft add chain inet away output { type filter hook output priority 0 ; }");
+    a.check("nft add rule inet away output ip daddr 10.9.0.9 tcp dport 8080 reject with tcp reset");
+    let again = tailnet.start(0, &[]);
+    assert_eq!(again.addresses, one.addresses);
+    tailnet.wait_until_reached(1, &again);
+    tailnet.wait_until_reached(0, &two);
+    assert_eq!(tailnet.ask_json(0, "status")["connected"], false, "control is not away");
+    let content = content();
+    let (arrived, peer) = transfer(b, a, SocketAddr::new(again.addresses[0], 7000), &content);
+    assert!(arrived == content, "{} bytes arrived, or other ones", arrived.len());
+    assert_eq!(peer.ip(), two.addresses[0]);
+    assert_eq!(direct_paths(&tailnet), 0, "there is no direct path");
+    a.check("nft delete table inet away");
+    wait::until("control again", || {
+        (tailnet.ask_json(0, "status")["connected"] == true).then_some(())
+    });
 }

@@ -102,8 +102,14 @@ impl Tailnet {
     }
 
     /// Starts a node on any machine, with this host name and with files that are called after the second name.
-    pub(crate) fn spawn_on(
+    pub(crate) fn spawn_on(&self, machine: &Namespace, names: [&str; 2], key: &[&str], options: &[&str]) -> Process {
+        self.spawn_at(self.control.url(), machine, names, key, options)
+    }
+
+    /// The same at another control server.
+    pub(crate) fn spawn_at(
         &self,
+        control: &str,
         machine: &Namespace,
         [name, files]: [&str; 2],
         key: &[&str],
@@ -111,7 +117,7 @@ impl Tailnet {
     ) -> Process {
         let mut command = Command::new(binary::isthmus());
         command.args(["node", "--log", "info,isthmus_tailnet=debug,boringtun=debug"]);
-        command.args(["--login-server", self.control.url(), "--hostname", name]);
+        command.args(["--login-server", control, "--hostname", name]);
         command
             .args(["--state-dir", &self.path(&format!("state-{files}"))])
             .args(key)

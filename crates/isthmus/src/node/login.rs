@@ -23,7 +23,7 @@ pub(crate) struct LoginArguments {
     /// File with the auth key of the first login; later starts need none
     #[arg(long, value_name = "FILE", requires = "login_server")]
     auth_key_file: Option<PathBuf>,
-    /// Folder that keeps the node's identity
+    /// Folder that keeps the node's identity, and what it needs to start while control is away
     #[arg(long, value_name = "DIR", default_value = "/var/lib/isthmus")]
     state_dir: PathBuf,
     /// Host name to ask for; the machine's own when left out
@@ -124,6 +124,7 @@ fn config(login_server: &str, arguments: &LoginArguments, tun: &TunConfig) -> an
     let state = FileStore::new(arguments.state_dir.join("node.json"));
     let mut config = NodeConfig::new(login_server, hostname.trim(), Arc::new(state));
     config.auth_key = arguments.auth_key_file.as_deref().map(read_key).transpose()?;
+    config.cache = Some(arguments.state_dir.join("cache"));
     config.listen_port = arguments.port;
     config.tun = tun.clone();
     config.accept_routes = arguments.accept_routes;

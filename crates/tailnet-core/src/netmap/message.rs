@@ -8,15 +8,16 @@ use isthmus_tailnet_wire::control as wire;
 use isthmus_tailnet_wire::keys;
 use isthmus_tailnet_wire::time::GoTime;
 
-use super::{Capabilities, Netmap, Obstacle, OwnNode, Peer, User, UserId};
+use super::{Capabilities, Netmap, Obstacle, OwnNode, Peer, User, UserId, relays};
 use crate::addresses::AddressRange;
 use crate::filter::{Destination, Rule};
 
 impl Netmap {
-    /// The first message of a stream that [`NetmapStore`](super::NetmapStore) makes this map of, without its relays.
+    /// The first message of a stream that [`NetmapStore`](super::NetmapStore) makes this map of.
     pub fn to_message(&self) -> wire::MapResponse {
         wire::MapResponse {
             node: Some(own_node(&self.own)),
+            derp_map: (!self.relays.is_empty()).then(|| relays::to_wire(&self.relays)),
             peers: self.peers.values().map(|peer| peer_node(peer)).collect(),
             packet_filter: Some(self.rules.iter().map(filter_rule).collect()),
             dns_config: Some(wire::DnsConfig::from(&*self.dns)),
@@ -169,6 +170,7 @@ mod tests {
                 "one": [{"SrcIPs": ["*"], "DstPorts": [{"IP": "*", "Ports": {"First": 0, "Last": 65535}}], "IPProto": [6, 132]}],
                 "two": [{"SrcIPs": ["10.0.0.0/8", "fd00::/8", "cap:trusted"], "DstPorts": [{"IP": "100.64.0.1", "Ports": {"First": 1, "Last": 9}}]}],
             },
+            "DERPMap": {"Regions": {"7": {"RegionID": 7, "RegionCode": "x", "RegionName": "X", "Nodes": [{"Name": "7a", "RegionID": 7, "HostName": "r"}]}}},
             "DNSConfig": {"CertDomains": ["me.tail.internal"], "ExtraRecords": [{"Name": "web.tail.internal", "Value": "100.64.0.8"}]},
         });
         let map = map(&[more]);

@@ -12,6 +12,8 @@ pub type RegionId = u16;
 const RELAY_PORT: u16 = 443;
 /// The port of STUN that names none.
 const STUN_PORT: u16 = 3478;
+/// The port of STUN that says that there is none.
+const NO_STUN: i32 = -1;
 /// What a relay's certificate is called when its hash is pinned.
 const PIN: &str = "sha256-raw:";
 
@@ -116,6 +118,73 @@ fn stun_server(node: &wire::DerpNode) -> Option<StunServer> {
     })
 }
 
+/// The map that [`regions`] reads these from. A relay and its server for STUN are two nodes in it.
+pub(super) fn to_wire(regions: &BTreeMap<RegionId, Region>) -> wire::DerpMap {
+    let regions = regions.iter().map(|(id, region)| {
+        let relays = region.relays.iter().map(relay_node);
+        let nodes = relays.chain(region.stun.iter().map(stun_node));
+        let nodes = nodes.enumerate().map(|(index, node)| wire::DerpNode {
+            name: format!("{id}-{index}"),
+            region_id: (*id).into(),
+            ..node
+        });
+        let region = wire::DerpRegion {
+            region_id: (*id).into(),
+            region_name: region.name.clone(),
+            avoid: !region.may_be_home,
+            nodes: nodes.collect(),
+            ..wire::DerpRegion::default()
+        };
+        (region.region_id, region)
+    });
+    wire::DerpMap {
+        regions: regions.collect(),
+        ..wire::DerpMap::default()
+    }
+}
+
+fn relay_node(relay: &Relay) -> wire::DerpNode {
+    let cert_name = match &relay.check {
+        CertificateCheck::Name(name) if *name == relay.host => String::new(),
+        CertificateCheck::Name(name) => name.clone(),
+        CertificateCheck::Pinned(hash) => {
+            let digits: Vec<String> = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{PIN}{}", digits.concat())
+        }
+        CertificateCheck::Nothing => String::new(),
+    };
+    wire::DerpNode {
+        cert_name,
+        derp_port: relay.port,
+        stun_port: NO_STUN,
+        insecure_for_tests: relay.check == CertificateCheck::Nothing,
+        ..node_at(&relay.host, &relay.addresses)
+    }
+}
+
+fn stun_node(server: &StunServer) -> wire::DerpNode {
+    wire::DerpNode {
+        stun_only: true,
+        stun_port: server.port.into(),
+        ..node_at(&server.host, &server.addresses)
+    }
+}
+
+fn node_at(host: &str, addresses: &[IpAddr]) -> wire::DerpNode {
+    // A host that is an address is one of the addresses by that.
+    let others = addresses.iter().filter(|address| host.parse() != Ok(**address));
+    let first = |is_v4: bool| {
+        let mut others = others.clone().filter(|address| address.is_ipv4() == is_v4);
+        others.next().map(ToString::to_string).unwrap_or_default()
+    };
+    wire::DerpNode {
+        host_name: host.to_owned(),
+        ipv4: first(true),
+        ipv6: first(false),
+        ..wire::DerpNode::default()
+    }
+}
+
 fn addresses(node: &wire::DerpNode) -> Vec<IpAddr> {
     let texts = [&node.ipv4, &node.ipv6, &node.host_name];
     let mut addresses = Vec::new();
@@ -187,5 +256,26 @@ mod tests {
         assert_eq!(relays[0].addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
         assert_eq!((stun[1].host.as_str(), stun[1].port), ("stun.example", 3479));
         assert!(stun[1].addresses.is_empty(), "to be resolved");
+    }
+
+    #[test]
+    fn regions_are_the_same_after_they_were_kept_as_a_map() {
+        let nodes = [
+            json!({"Name": "a", "RegionID": 7, "HostName": "relay.example", "IPv4": "192.0.2.1", "IPv6": "2001:db8::1", "CertName": "other"}),
+            json!({"Name": "b", "RegionID": 7, "HostName": "192.0.2.2", "IPv4": "192.0.2.2", "DERPPort": 8443, "STUNPort": 9,
+                "CertName": format!("sha256-raw:{}", "0a".repeat(32))}),
+            json!({"Name": "c", "RegionID": 7, "HostName": "192.0.2.3", "IPv6": "2001:db8::3", "STUNPort": -1, "InsecureForTests": true}),
+            json!({"Name": "d", "RegionID": 7, "HostName": "relay.example", "STUNOnly": true}),
+        ];
+        let map = json!({"Regions": {
+            "7": {"RegionID": 7, "RegionCode": "x", "RegionName": "X", "Nodes": nodes},
+            "9": {"RegionID": 9, "RegionCode": "y", "RegionName": "Y", "NoMeasureNoHome": true, "Nodes": [nodes[2]]},
+        }});
+        let before = regions(serde_json::from_value(map).expect("test documents are valid"));
+        assert_eq!(
+            (before.len(), before[&7].stun.len(), before[&7].relays.len()),
+            (2, 3, 3)
+        );
+        assert_eq!(regions(to_wire(&before)), before);
     }
 }

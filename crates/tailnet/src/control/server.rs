@@ -42,6 +42,11 @@ impl Server {
         })
     }
 
+    /// Host and port of a server that speaks no TLS.
+    pub(crate) fn without_tls(&self) -> Option<(String, u16)> {
+        (!self.tls).then(|| (self.host.clone(), self.port))
+    }
+
     /// Host and port as in the `Host` header.
     pub(crate) fn authority(&self) -> &str {
         &self.authority

@@ -58,8 +58,12 @@ impl Engine {
         let endpoints = endpoints(&self.applied.machine, self.port);
         let mut observed: Vec<SocketAddr> = self.netcheck.observed().into_iter().collect();
         observed.retain(|address| !endpoints.contains(address) && is_probeable(*address, &AddressSet::default()));
-        let home = self.relays.home();
         let (disco, present) = (self.disco.public_key(), self.facts.borrow().clone());
+        // Before the first network map, the home of the run before is as good as any.
+        let home = match &self.applied.netmap {
+            Some(_) => self.relays.home(),
+            None => present.home,
+        };
         let facts = NodeFacts {
             disco,
             endpoints,

@@ -30,8 +30,9 @@ pub struct NodeConfig {
     pub tun: TunConfig,
     /// Where identity is kept between runs.
     pub state: Arc<dyn StateStore>,
-    /// A folder in which the last network map and the disco key are kept, for a restart while control is away. It should
-    /// be gone with the machine: what it holds is good for minutes.
+    /// A folder in which the last network map with its relays, the home among them and the disco key are kept: for a restart while control
+    /// is away, and to tell peers at once how the node is reached. For a proxy it should be gone with the machine: what it holds is good for
+    /// minutes.
     pub cache: Option<PathBuf>,
     /// Use subnet routes of peers.
     pub accept_routes: bool,

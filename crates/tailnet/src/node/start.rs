@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use isthmus_tailnet_core::key::NodeKey;
 use isthmus_tailnet_core::netcheck::Netcheck;
-use isthmus_tailnet_core::netmap::Netmap;
+use isthmus_tailnet_core::netmap::{Netmap, RegionId};
 use isthmus_tailnet_core::paths::Paths;
 use isthmus_tailnet_wire::keys as wire;
 use tokio::sync::{mpsc, watch};
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use ts_keys::ExportableKey;
 
 use super::{NodeConfig, NodeError, NodePrefs, NodeStatus};
-use crate::cache::Cache;
+use crate::cache::{Cache, Remembered};
 use crate::control::{Dialer, NodeFacts, Server, Session, authorities};
 use crate::dataplane::{DataPlane, DataPlaneConfig};
 use crate::disco::DiscoBox;
@@ -30,22 +30,30 @@ use crate::wireguard::PrivateKey;
 /// How long control may take to answer before a restarted node goes on with what it remembers.
 const CONTROL_LIMIT: Duration = Duration::from_secs(3);
 
-/// What the run before left, when control is away and so cannot tell anything newer.
-pub(super) async fn recall(
-    cache: Option<&Cache>,
-    dialer: &Dialer,
-    server: &Server,
-    identity: &Identity,
-) -> Option<(DiscoBox, Option<Arc<Netmap>>)> {
+/// What the run before left.
+#[derive(Default)]
+pub(super) struct Recalled {
+    /// The region of the relay at which peers reached the node.
+    pub(super) home: Option<RegionId>,
+    /// To go on with while control is away and so cannot tell anything newer.
+    pub(super) without_control: Option<(DiscoBox, Arc<Netmap>)>,
+}
+
+/// Looks what the run before left, and whether control is away.
+pub(super) async fn recall(cache: Option<&Cache>, dialer: &Dialer, server: &Server, identity: &Identity) -> Recalled {
     let own = NodeKey::from_bytes(*wire::NodeKey::from(identity.node.public).as_bytes());
-    let netmap = cache?.netmap(&own)?;
-    let disco = cache?.disco()?;
+    let Some(Remembered { netmap, home }) = cache.and_then(|cache| cache.remembered(&own)) else {
+        return Recalled::default();
+    };
     let answer = timeout(CONTROL_LIMIT, Session::open(dialer, server, &identity.machine)).await;
-    if matches!(answer, Ok(Ok(_))) {
-        return None;
+    let disco = cache.and_then(Cache::disco).filter(|_| !matches!(answer, Ok(Ok(_))));
+    if disco.is_some() {
+        tracing::warn!("the control server is away: going on with the last network map");
     }
-    tracing::warn!("the control server is away: going on with the last network map");
-    Some((disco, Some(Arc::new(netmap))))
+    Recalled {
+        home,
+        without_control: disco.map(|disco| (disco, Arc::new(netmap))),
+    }
 }
 
 /// What the engine listens to beside the network.
@@ -53,6 +61,10 @@ pub(super) struct Inputs {
     pub(super) status: watch::Receiver<NodeStatus>,
     pub(super) prefs: watch::Receiver<NodePrefs>,
     pub(super) asks: mpsc::Receiver<Ask>,
+    /// Host and port of the control server where that speaks no TLS.
+    pub(super) without_tls: Option<(String, u16)>,
+    /// The home of the run before.
+    pub(super) home: Option<RegionId>,
 }
 
 /// Makes the device, the socket and the data plane. The machine's endpoints are gathered here, before the node registers, so that its
@@ -92,13 +104,14 @@ pub(super) async fn start_engine(
         disco: disco.public_key(),
         endpoints: endpoints(&machine, port),
         observed: Vec::new(),
-        home: None,
+        home: inputs.home,
         machine: machine.clone(),
     };
     let (relays, from_relays) = Relays::new(RelayIdentity {
         private: *identity.node.export().as_bytes(),
         public: own_key,
         authorities: Arc::new(authorities(&config.extra_ca)),
+        without_tls: inputs.without_tls,
     });
     let (facts, facts_receiver) = watch::channel(facts);
     let engine = Engine {
@@ -118,7 +131,7 @@ pub(super) async fn start_engine(
         own: own_key,
         install_routes: config.install_routes,
         relays,
-        netcheck: Netcheck::default(),
+        netcheck: Netcheck::with_home(inputs.home),
         from_relays,
         offloads,
         allowed_offloads,

@@ -49,6 +49,15 @@ pub enum LoginState {
 }
 
 impl NodeStatus {
+    /// That of a node that goes on with the map of the run before.
+    pub(super) fn remembered(netmap: Arc<Netmap>) -> Self {
+        Self {
+            login: LoginState::Running,
+            netmap: Some(netmap),
+            connected: false,
+        }
+    }
+
     /// Whether the node is logged in and holds a network map.
     pub fn is_running(&self) -> bool {
         self.login == LoginState::Running && self.netmap.is_some()

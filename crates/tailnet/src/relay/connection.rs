@@ -99,9 +99,8 @@ impl Runner {
     }
 
     async fn connect_to(&self, relay: &Relay) -> Result<Open, RelayError> {
-        let mut stream = dial::connect(relay, &self.identity.authorities).await?;
-        let local = stream.get_ref().0.local_addr().ok();
-        self.hangs_on(local.map(|address| address.ip().to_canonical()));
+        let (mut stream, local) = dial::connect(relay, &self.identity).await?;
+        self.hangs_on(local);
         let decoder = dial::upgrade(&mut stream, &relay.host).await?;
         let (stream, mut writer) = tokio::io::split(stream);
         let mut reader = Input { stream, decoder };
