@@ -6,6 +6,7 @@ mod documents;
 mod names;
 mod packets;
 mod streams;
+mod wishes;
 
 /// A reader, with what has to hold of all that it reads.
 #[derive(Clone, Copy)]
@@ -18,6 +19,14 @@ pub struct Target {
 
 /// All targets by name.
 pub const TARGETS: &[Target] = &[
+    Target {
+        name: "annotations",
+        run: wishes::annotations,
+    },
+    Target {
+        name: "api_answers",
+        run: wishes::api_answers,
+    },
     Target {
         name: "c2n",
         run: streams::requests_of_control,
@@ -101,6 +110,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "proxy_status",
         run: documents::proxy_status,
+    },
+    Target {
+        name: "records",
+        run: streams::records,
     },
     Target {
         name: "register",

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use isthmus_tailnet_wire::control::FilterRule;
 
 use crate::acme::answer::{self, Zone};
+use crate::noise::fuzzing as noise;
 use crate::policy::{Hosted, Policy, PolicyError, Subject};
 use crate::store;
 
@@ -102,4 +103,15 @@ impl Zone for Names {
     fn is_name(&self, name: &str) -> bool {
         name == "web.tail.internal"
     }
+}
+
+/// Writes records as a client does whose session has this key.
+pub fn write_records(key: [u8; 32], plain: &[&[u8]]) -> Vec<Vec<u8>> {
+    noise::write_records(key, plain)
+}
+
+/// Reads records that arrive in pieces as of a client whose session has this key: the plaintext up to the first that is refused, and whether
+/// none was.
+pub fn read_records(key: [u8; 32], bytes: &[u8], piece: usize) -> (Vec<u8>, bool) {
+    noise::read_records(key, bytes, piece)
 }

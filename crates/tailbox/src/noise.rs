@@ -1,5 +1,7 @@
 //! The server's end of a Noise connection as a byte stream.
 
+pub(crate) mod fuzzing;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

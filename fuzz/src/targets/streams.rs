@@ -1,6 +1,7 @@
 //! What comes in streams.
 
-use isthmus_tailnet::fuzzing::{after_early, answer_control, read_map_frame};
+use isthmus_tailbox::fuzzing::{read_records, write_records};
+use isthmus_tailnet::fuzzing::{after_checks, after_early, answer_control, read_map_frame};
 use isthmus_tailnet_wire::derp::{Decoder, Frame, HEADER};
 use isthmus_tailnet_wire::framing::{FrameDecoder, LENGTH_SIZE, encode_frame};
 use isthmus_tailnet_wire::noise::{self, Initiation};
@@ -106,6 +107,64 @@ pub(super) fn noise(input: &[u8]) {
             "a record has room for its tag"
         );
     }
+}
+
+/// The key of the sessions of [`records`].
+const RECORDS_KEY: [u8; 32] = [7; 32];
+
+/// Encrypted records with other bytes between them: each piece of the input is a kind, a length, and so many bytes, which
+/// are encrypted when the kind is even. What comes out is what went in, up to the first bytes that are no record; whatever
+/// pieces it comes in; and nothing that is too short for its tag gets past the check.
+pub(super) fn records(input: &[u8]) {
+    let (mut pieces, mut rest) = (Vec::new(), input);
+    while let [kind, length, more @ ..] = rest {
+        let (bytes, after) = more.split_at(more.len().min((*length).into()));
+        pieces.push((kind % 2 == 0, bytes));
+        rest = after;
+    }
+    let texts: Vec<&[u8]> = pieces
+        .iter()
+        .filter(|(is_text, _)| *is_text)
+        .map(|(_, bytes)| *bytes)
+        .collect();
+    let mut records = write_records(RECORDS_KEY, &texts).into_iter();
+    let mut stream = Vec::new();
+    for (is_text, bytes) in &pieces {
+        let record = is_text.then(|| records.next()).flatten();
+        stream.extend(record.unwrap_or_else(|| bytes.to_vec()));
+    }
+    let is_untouched = |(is_text, bytes): &&(bool, &[u8])| *is_text || bytes.is_empty();
+    let untouched: usize = pieces
+        .iter()
+        .take_while(is_untouched)
+        .filter(|(is_text, _)| *is_text)
+        .map(|(_, bytes)| bytes.len())
+        .sum();
+    for stream in [stream.as_slice(), input] {
+        let whole = read_records(RECORDS_KEY, stream, stream.len());
+        for piece in [1, 7, 4096] {
+            assert_eq!(read_records(RECORDS_KEY, stream, piece), whole, "in pieces of {piece}");
+        }
+        let answered = [&[2, 0, 48][..], &[9; 48], stream].concat();
+        let checked = after_checks(&answered, answered.len()).ok();
+        assert_eq!(after_checks(&answered, 1).ok(), checked, "byte by byte");
+        assert!(checked.is_none_or(|bytes| bytes == answered && all_have_room(stream)));
+    }
+    let (text, _) = read_records(RECORDS_KEY, &stream, stream.len());
+    assert!(texts.concat().starts_with(&text), "nothing else comes out");
+    assert!(text.len() >= untouched, "{} of {untouched}", text.len());
+}
+
+/// Whether every record of a stream has room for its tag.
+fn all_have_room(mut stream: &[u8]) -> bool {
+    while let [kind, high, low, rest @ ..] = stream {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        if *kind == 4 && length < noise::TAG_SIZE {
+            return false;
+        }
+        stream = rest.get(length..).unwrap_or_default();
+    }
+    true
 }
 
 /// Every request gets an answer with as many bytes as it says.
