@@ -34,6 +34,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v2/tailnet/{tailnet}/devices", get(devices::list))
         .route("/api/v2/device/{id}", get(devices::read).delete(devices::delete))
         .route("/api/v2/device/{id}/tags", post(edits::tags))
+        .route("/api/v2/device/{id}/authorized", post(edits::authorized))
         .route("/api/v2/device/{id}/name", post(edits::name))
         .route("/api/v2/device/{id}/key", post(edits::key))
         .route("/api/v2/device/{id}/expire", post(edits::expire))

@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Where nodes post their answers, before the token of the request.
 pub(crate) const ANSWERS: &str = "/c2n/";
 
+/// Where nodes send the `HEAD` requests that they are asked for; the token is in the query.
+pub(crate) const PROBES: &str = "/machine/ping-response";
+
 /// Why a node did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
@@ -82,16 +85,14 @@ impl Asks {
         &self,
         node: NodeId,
         machine: MachineKey,
-        base: &str,
-        payload: Vec<u8>,
+        url: impl FnOnce(&str) -> String,
+        request: PingRequest,
     ) -> (String, oneshot::Receiver<Bytes>) {
         let token = new_credential().secret.expose().to_owned();
         let request = PingRequest {
-            url: format!("{base}{ANSWERS}{token}"),
+            url: url(&token),
             url_is_noise: true,
-            types: "c2n".to_owned(),
-            payload: isthmus_tailnet_wire::text::Base64Bytes(payload),
-            ..PingRequest::default()
+            ..request
         };
         let (sender, answer) = oneshot::channel();
         let mut open = self.lock();
@@ -121,16 +122,47 @@ pub(crate) async fn ask(
     let machine = machine.ok_or(AskError::Unknown(node))?;
     let length = body.len();
     let head = format!("{method} {path} HTTP/1.1\r\nHost: c2n\r\nContent-Length: {length}\r\n\r\n");
-    // The host is a dummy: the answer comes back inside the node's connection. For `http` Go clients would dial it.
-    let base = format!("https://{}", shared.tailnet.domain);
-    let (token, answer) = shared.asks.add(node, machine, &base, [head.as_bytes(), body].concat());
-    shared.notify();
-    let answered = tokio::time::timeout(PATIENCE, answer).await;
-    shared.asks.forget(node, &token);
-    match answered {
-        Ok(Ok(bytes)) => parse(&bytes).ok_or(AskError::Malformed(node)),
-        Ok(Err(_)) | Err(_) => Err(AskError::Silent(node)),
+    let request = PingRequest {
+        types: "c2n".to_owned(),
+        payload: isthmus_tailnet_wire::text::Base64Bytes([head.as_bytes(), body].concat()),
+        ..PingRequest::default()
+    };
+    let url = |token: &str| format!("{}{ANSWERS}{token}", base(shared));
+    let added = shared.asks.add(node, machine, url, request);
+    match wait(shared, node, added, PATIENCE).await {
+        Some(bytes) => parse(&bytes).ok_or(AskError::Malformed(node)),
+        None => Err(AskError::Silent(node)),
     }
+}
+
+/// Whether a node sends a `HEAD` request inside its connection when it is asked to.
+pub(crate) async fn is_alive(shared: &Arc<Shared>, node: NodeId, patience: Duration) -> bool {
+    let machine = shared.state().nodes.get(node).map(|node| node.machine);
+    let Some(machine) = machine else {
+        return false;
+    };
+    let url = |token: &str| format!("{}{PROBES}?id={token}", base(shared));
+    let added = shared.asks.add(node, machine, url, PingRequest::default());
+    wait(shared, node, added, patience).await.is_some()
+}
+
+/// What the URLs of requests begin with. The host is a dummy: the answer comes back inside the node's connection. For `http` Go
+/// clients would dial it.
+fn base(shared: &Shared) -> String {
+    format!("https://{}", shared.tailnet.domain)
+}
+
+/// Waits for the answer to a request that was added.
+async fn wait(
+    shared: &Shared,
+    node: NodeId,
+    (token, answer): (String, oneshot::Receiver<Bytes>),
+    patience: Duration,
+) -> Option<Bytes> {
+    shared.notify();
+    let answered = tokio::time::timeout(patience, answer).await;
+    shared.asks.forget(node, &token);
+    answered.ok()?.ok()
 }
 
 /// Takes an HTTP/1 response apart. Bodies reach to the end of the bytes.
@@ -156,7 +188,11 @@ mod tests {
             MachineKey::from_bytes([1; 32]),
             MachineKey::from_bytes([2; 32]),
         );
-        let (token, mut answer) = asks.add(7, own, "http://x", b"GET / HTTP/1.1\r\n\r\n".to_vec());
+        let request = PingRequest {
+            types: "c2n".to_owned(),
+            ..PingRequest::default()
+        };
+        let (token, mut answer) = asks.add(7, own, |token| format!("https://x/c2n/{token}"), request);
         assert!(asks.next(8).is_none());
         let request = asks.next(7).unwrap();
         assert!(request.url.ends_with(&token) && request.types == "c2n" && asks.next(7).is_none());

@@ -28,6 +28,9 @@ pub struct Config {
     /// The policy as HuJSON; it takes the place of the one in the state. `None` leaves that one, and when there is none,
     /// everybody may reach everybody.
     pub policy: Option<String>,
+    /// Whether nodes wait for approval, unless their auth key brings it. The API switches it as well; `false` leaves it as it is in the
+    /// state.
+    pub device_approval: bool,
     /// DNS records that nodes are told beside the names of nodes.
     pub extra_records: Vec<DnsRecord>,
     /// OAuth clients that exist from the start.
@@ -36,6 +39,8 @@ pub struct Config {
     pub token_lifetime: Duration,
     /// How long an ephemeral node may be away before it is removed.
     pub ephemeral_grace: Duration,
+    /// Time between looks whether nodes still answer that share a Service or a route with others. They have half of it to answer.
+    pub probe_interval: Duration,
     /// Time between messages on an idle map stream. Go gives a stream up after 120 s of silence.
     pub keep_alive: Duration,
 }
@@ -61,10 +66,12 @@ impl Default for Config {
             relay: None,
             dns: None,
             policy: None,
+            device_approval: false,
             extra_records: Vec::new(),
             oauth_clients: Vec::new(),
             token_lifetime: Duration::from_hours(1),
             ephemeral_grace: Duration::from_mins(2),
+            probe_interval: Duration::from_secs(10),
             keep_alive: Duration::from_secs(50),
         }
     }

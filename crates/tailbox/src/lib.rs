@@ -20,6 +20,7 @@ mod map_stream;
 mod noise;
 mod outer;
 mod policy;
+mod probes;
 mod relay;
 mod server;
 mod shared;

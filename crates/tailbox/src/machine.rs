@@ -21,10 +21,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::asks::ANSWERS;
+use crate::asks::{ANSWERS, PROBES};
 use crate::map_stream;
 use crate::shared::{CommitError, Shared};
-use crate::state::{Node, Outcome, State, UnknownNode, profile};
+use crate::state::{Outcome, State, UnknownNode, profile};
 
 /// The most bytes of a request's body.
 const BODY_LIMIT: usize = 1 << 20;
@@ -101,6 +101,7 @@ async fn answer(shared: &Arc<Shared>, machine: MachineKey, request: Request<Inco
         (&Method::POST, "/machine/map") => map(shared, machine, request).await,
         (&Method::POST, "/machine/set-dns") => set_dns(shared, machine, request).await,
         (&Method::POST, path) if path.starts_with(ANSWERS) => answer_of_node(shared, machine, request).await,
+        (&Method::HEAD, PROBES) => answer_of_probe(shared, machine, &request),
         // Clients tell when their own warnings change; nobody here reads it.
         (&Method::POST, "/machine/update-health") => Ok(response(StatusCode::NO_CONTENT, Bytes::new())),
         (method, path) => Err(RequestError::NoSuchPath {
@@ -126,11 +127,12 @@ async fn register(
 ) -> Result<Response<Body>, RequestError> {
     let request: RegisterRequest = read_json(request).await?;
     let now = jiff::Timestamp::now();
-    let (outcome, user) = shared
+    let (outcome, known) = shared
         .commit(move |state| {
             let outcome = state.register(machine, &request, now);
-            let user = outcome.node().and_then(|id| state.nodes.get(id)).map(Node::user);
-            (outcome, user)
+            let node = outcome.node().and_then(|id| state.nodes.get(id));
+            let known = node.map(|node| (node.user(), node.is_waiting));
+            (outcome, known)
         })
         .await?;
     match &outcome {
@@ -138,10 +140,16 @@ async fn register(
         Outcome::KeyExpired => tracing::info!("registration with an expired node key"),
         Outcome::Refused(refusal) => tracing::info!(reason = %refusal, "registration refused"),
     }
-    let profile = user
-        .map(|user| profile(user, &shared.tailnet.domain))
-        .unwrap_or_default();
-    json_response(&register_response(&outcome, profile))
+    let (profile, is_waiting) = known.map_or_else(Default::default, |(user, is_waiting)| {
+        (profile(user, &shared.tailnet.domain), is_waiting)
+    });
+    if is_waiting {
+        tracing::info!(node = outcome.node(), "node waits for approval");
+    }
+    json_response(&RegisterResponse {
+        machine_authorized: outcome.node().is_some() && !is_waiting,
+        ..register_response(&outcome, profile)
+    })
 }
 
 fn register_response(outcome: &Outcome, profile: UserProfile) -> RegisterResponse {
@@ -165,7 +173,6 @@ fn register_response(outcome: &Outcome, profile: UserProfile) -> RegisterRespons
             ..Login::default()
         },
         node_key_expired: *outcome == Outcome::KeyExpired,
-        machine_authorized: matches!(outcome, Outcome::Registered(_)),
         error: match outcome {
             Outcome::Refused(refusal) => refusal.to_string(),
             Outcome::Registered(_) | Outcome::KeyExpired => String::new(),
@@ -242,6 +249,23 @@ async fn answer_of_node(
         Err(RequestError::NoSuchPath {
             method: Method::POST,
             path: ANSWERS.to_owned(),
+        })
+    }
+}
+
+/// Takes the `HEAD` request that a node was asked for.
+fn answer_of_probe(
+    shared: &Shared,
+    machine: MachineKey,
+    request: &Request<Incoming>,
+) -> Result<Response<Body>, RequestError> {
+    let token = request.uri().query().and_then(|query| query.strip_prefix("id="));
+    if token.is_some_and(|token| shared.asks.answer(token, machine, Bytes::new())) {
+        Ok(response(StatusCode::OK, Bytes::new()))
+    } else {
+        Err(RequestError::NoSuchPath {
+            method: Method::HEAD,
+            path: PROBES.to_owned(),
         })
     }
 }

@@ -20,6 +20,7 @@ use crate::hosts;
 use crate::map_stream;
 use crate::outer;
 use crate::policy::{Policy, PolicyError};
+use crate::probes;
 use crate::relay::{self, RelayError, RelayListener};
 use crate::shared::{CommitError, Shared};
 use crate::state::{AuthKeySpec, ClientSpec, Edit, EditError, Node, SecretHash, ServiceError, ServiceSpec};
@@ -109,6 +110,7 @@ impl Tailbox {
             tokio::spawn(tidy(Arc::clone(&shared))),
             tokio::spawn(hosts::follow(Arc::clone(&shared))),
             tokio::spawn(map_stream::publish(Arc::clone(&shared))),
+            tokio::spawn(probes::run(Arc::clone(&shared))),
         ];
         helpers.extend(dns.map(|dns| tokio::spawn(dns.serve(Arc::clone(&shared)))));
         Ok(Self {
@@ -268,11 +270,13 @@ async fn configure(
     policy: Option<Arc<Policy>>,
 ) -> Result<(), CommitError> {
     let (now, has_dns) = (Timestamp::now(), shared.config.dns.is_some());
+    let needs_approval = shared.config.device_approval;
     let add = move |state: &mut crate::state::State| {
         if policy.is_some() {
             state.policy = policy;
         }
         state.settings.https |= has_dns;
+        state.settings.approval |= needs_approval;
         for client in clients {
             let created = state.clients.get(&client.id).map_or(now, |known| known.created);
             let spec = ClientSpec {

@@ -157,6 +157,19 @@ impl Shared {
         self.presence.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Notes which nodes do not answer.
+    pub(crate) fn note_hung(&self, hung: BTreeSet<NodeId>) {
+        for node in &hung {
+            tracing::warn!(node, "node does not answer: others carry what it shares with them");
+        }
+        let mut presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = presence.note_hung(hung);
+        drop(presence);
+        if changed {
+            self.notify();
+        }
+    }
+
     /// Counts a node as connected until the guard is dropped.
     pub(crate) fn connect(self: &Arc<Self>, node: NodeId) -> Connected {
         let mut presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner);

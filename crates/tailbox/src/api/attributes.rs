@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::Json;
 use bytes::Bytes;
 use http::HeaderMap;
+use isthmus_tailnet_wire::time::GoTime;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -33,8 +34,9 @@ pub(super) struct Attributes {
 #[derive(Deserialize)]
 struct Note {
     value: Value,
+    /// Zero for never, as Go writes it.
     #[serde(default)]
-    expiry: Option<Timestamp>,
+    expiry: GoTime,
 }
 
 /// `GET /api/v2/device/{id}/attributes`
@@ -71,7 +73,7 @@ pub(super) async fn set(
     }
     let attribute = Attribute {
         value: note.value,
-        expiry: note.expiry,
+        expiry: note.expiry.0,
     };
     let Json(_) = edit(&shared, &id, Edit::Attribute(key, Some(attribute))).await?;
     read(State(shared), Path(id), headers).await

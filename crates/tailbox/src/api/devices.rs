@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::response::Json;
 use http::HeaderMap;
 use ipnet::IpNet;
@@ -12,6 +12,7 @@ use isthmus_tailnet_wire::keys::{MachineKey, NodeKey};
 use isthmus_tailnet_wire::time::GoTime;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::access::authorize;
 use super::check_tailnet;
@@ -44,7 +45,9 @@ pub(super) struct Device {
     key_expiry_disabled: bool,
     expires: GoTime,
     created: Timestamp,
-    last_seen: Timestamp,
+    /// Not told of a device that is connected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_seen: Option<Timestamp>,
     connected_to_control: bool,
     is_ephemeral: bool,
     is_external: bool,
@@ -58,10 +61,11 @@ pub(super) struct Device {
     tailnet_lock_key: String,
     advertised_routes: BTreeSet<IpNet>,
     enabled_routes: BTreeSet<IpNet>,
+    ssh_enabled: bool,
 }
 
 impl Device {
-    fn new(node: &Node, shared: &Shared, presence: &Presence, now: Timestamp) -> Self {
+    fn new(node: &Node, shared: &Shared, presence: &Presence) -> Self {
         let domain = &shared.tailnet.domain;
         let online = presence.is_online(node.id);
         Self {
@@ -70,17 +74,13 @@ impl Device {
             name: node.fqdn(domain).trim_end_matches('.').to_owned(),
             hostname: node.hostinfo.hostname.clone(),
             addresses: vec![node.v4().to_string(), node.v6().to_string()],
-            authorized: true,
+            authorized: !node.is_waiting,
             user: profile(node.user(), domain).login_name,
             tags: node.tags.clone(),
             key_expiry_disabled: node.expiry().is_zero(),
             expires: node.expiry(),
             created: node.created,
-            last_seen: if online {
-                now
-            } else {
-                presence.left(node.id).unwrap_or(node.last_seen)
-            },
+            last_seen: (!online).then(|| presence.left(node.id).unwrap_or(node.last_seen)),
             connected_to_control: online,
             is_ephemeral: node.ephemeral,
             is_external: false,
@@ -94,24 +94,46 @@ impl Device {
             tailnet_lock_key: String::new(),
             advertised_routes: node.advertised(),
             enabled_routes: node.approved.clone(),
+            ssh_enabled: !node.hostinfo.ssh_host_keys.is_empty(),
         }
+    }
+
+    /// Whether each member that is filtered by has one of the values given for it. What is no member filters nothing.
+    fn fits(&self, filters: &[(String, String)]) -> bool {
+        if filters.is_empty() {
+            return true;
+        }
+        let document = serde_json::to_value(self).unwrap_or_default();
+        let has = |member: &Value, value: &str| match member {
+            Value::String(text) => text == value,
+            Value::Bool(flag) => flag.to_string() == value,
+            Value::Array(list) => list.iter().any(|one| one == value),
+            Value::Null | Value::Number(_) | Value::Object(_) => false,
+        };
+        let mut named = filters.iter().filter_map(|(name, _)| Some((name, document.get(name)?)));
+        named.all(|(name, member)| {
+            let mut values = filters.iter().filter(|(other, _)| other == name);
+            values.any(|(_, value)| has(member, value))
+        })
     }
 }
 
-/// `GET /api/v2/tailnet/{tailnet}/devices`
+/// `GET /api/v2/tailnet/{tailnet}/devices`, those that fit the question's filters: `tags=tag:web&tags=tag:db&os=linux`.
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     Path(tailnet): Path<String>,
+    Query(filters): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Result<Json<Devices>, ApiError> {
     check_tailnet(&shared, &tailnet)?;
     authorize(&shared, &headers, Scope::Devices, Access::Read)?;
-    let (presence, now) = (shared.presence(), Timestamp::now());
+    let presence = shared.presence();
     let devices = shared
         .state()
         .nodes
         .values()
-        .map(|node| Device::new(node, &shared, &presence, now))
+        .map(|node| Device::new(node, &shared, &presence))
+        .filter(|device| device.fits(&filters))
         .collect();
     Ok(Json(Devices { devices }))
 }
@@ -126,7 +148,7 @@ pub(super) async fn read(
     let state = shared.state();
     let node = find(&shared, &id)?;
     let node = state.nodes.get(node).ok_or_else(no_such_device)?;
-    Ok(Json(Device::new(node, &shared, &shared.presence(), Timestamp::now())))
+    Ok(Json(Device::new(node, &shared, &shared.presence())))
 }
 
 /// `DELETE /api/v2/device/{id}`: the node's map stream ends, and its node key is unknown from then on.

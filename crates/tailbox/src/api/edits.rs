@@ -28,6 +28,11 @@ struct Tags {
 }
 
 #[derive(Deserialize)]
+struct Authorized {
+    authorized: bool,
+}
+
+#[derive(Deserialize)]
 struct Name {
     name: String,
 }
@@ -78,6 +83,18 @@ pub(super) async fn tags(
     }
     check_tags(&shared, &caller, &tags)?;
     edit(&shared, &id, Edit::Tags(tags)).await
+}
+
+/// `POST /api/v2/device/{id}/authorized`: lets a device use the tailnet, or no longer.
+pub(super) async fn authorized(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Done {
+    may_edit(&shared, &headers)?;
+    let Authorized { authorized } = read(&body)?;
+    edit(&shared, &id, Edit::Authorized(authorized)).await
 }
 
 /// `POST /api/v2/device/{id}/name`: a label, or a name below the tailnet's domain; empty for the one of the host name.

@@ -16,14 +16,14 @@ use crate::shared::Shared;
 use crate::state::{Access, Scope, Settings};
 
 const HTTPS: &str = "httpsEnabled";
+const APPROVAL: &str = "devicesApprovalOn";
 const KEY_DAYS: &str = "devicesKeyDurationDays";
 /// The longest life of a key, in days.
 const MOST_DAYS: u64 = 180;
 
 /// Settings that this server has in one way only.
-const FIXED: [(&str, Value); 8] = [
+const FIXED: [(&str, Value); 7] = [
     ("aclsExternallyManagedOn", Value::Bool(false)),
-    ("devicesApprovalOn", Value::Bool(false)),
     ("devicesAutoUpdatesOn", Value::Bool(false)),
     ("networkFlowLoggingOn", Value::Bool(false)),
     ("postureIdentityCollectionOn", Value::Bool(false)),
@@ -62,13 +62,11 @@ pub(super) async fn write(
 }
 
 fn apply(wanted: &Map<String, Value>, mut settings: Settings) -> Result<Settings, ApiError> {
-    for (name, value) in wanted {
+    // Callers write `null` for what they do not mean.
+    for (name, value) in wanted.iter().filter(|(_, value)| !value.is_null()) {
         match name.as_str() {
-            HTTPS => {
-                settings.https = value
-                    .as_bool()
-                    .ok_or_else(|| ApiError::bad_request(format!("{HTTPS} must be true or false")))?;
-            }
+            HTTPS => settings.https = switch(name, value)?,
+            APPROVAL => settings.approval = switch(name, value)?,
             KEY_DAYS => {
                 let days = value.as_u64().filter(|days| (1..=MOST_DAYS).contains(days));
                 let days = days.and_then(|days| u32::try_from(days).ok());
@@ -85,6 +83,11 @@ fn apply(wanted: &Map<String, Value>, mut settings: Settings) -> Result<Settings
     Ok(settings)
 }
 
+fn switch(name: &str, value: &Value) -> Result<bool, ApiError> {
+    let wrong = || ApiError::bad_request(format!("{name} must be true or false"));
+    value.as_bool().ok_or_else(wrong)
+}
+
 fn document(settings: &Settings) -> Value {
     let mut document: Map<String, Value> = FIXED
         .iter()
@@ -92,6 +95,7 @@ fn document(settings: &Settings) -> Value {
         .map(|(name, value)| ((*name).to_owned(), value.clone()))
         .collect();
     document.insert(HTTPS.to_owned(), json!(settings.https));
+    document.insert(APPROVAL.to_owned(), json!(settings.approval));
     document.insert(KEY_DAYS.to_owned(), json!(settings.key_days));
     Value::Object(document)
 }

@@ -16,7 +16,7 @@ pub struct AuthKeySpec {
     pub reusable: bool,
     /// Whether its nodes are removed soon after they disconnect.
     pub ephemeral: bool,
-    /// Whether its nodes need no approval. A tailbox approves every node, so this is only remembered.
+    /// Whether its nodes need no approval, where others do by the tailnet's settings.
     pub preauthorized: bool,
     /// The tags its nodes get (`tag:…`); without any, they belong to the tailnet's owner.
     pub tags: Vec<String>,

@@ -21,6 +21,8 @@ pub enum Edit {
     ExpiryDisabled(bool),
     /// The key expires now.
     Expire,
+    /// Whether it may use the tailnet.
+    Authorized(bool),
     /// The routes that it may carry.
     Routes(BTreeSet<IpNet>),
     /// Something noted about it under this key; nothing takes the note away.
@@ -70,6 +72,7 @@ impl State {
             }
             Edit::ExpiryDisabled(disabled) => node.expiry_disabled = disabled,
             Edit::Expire => node.expire(now),
+            Edit::Authorized(authorized) => node.is_waiting = !authorized,
             Edit::Routes(routes) => node.approved = routes,
             Edit::Attribute(key, Some(attribute)) => {
                 node.attributes.insert(key, attribute);

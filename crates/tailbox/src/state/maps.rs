@@ -91,9 +91,9 @@ impl Picture {
             .filter(move |peer| viewer.is_some_and(|viewer| self.shows(viewer, peer.node.id)))
     }
 
-    /// Whether a node sees another. An expired node sees none.
+    /// Whether a node sees another. One that is expired or waits for approval sees none.
     pub(super) fn shows(&self, viewer: &Standing, peer: NodeId) -> bool {
-        let Some(peer) = self.standings.get(&peer).filter(|_| !viewer.expired) else {
+        let Some(peer) = self.standings.get(&peer).filter(|_| !viewer.is_shut_out()) else {
             return false;
         };
         let owner = &self.common.owner;
@@ -104,6 +104,7 @@ impl Picture {
     fn filter_for(&self, viewer: &Standing) -> Vec<FilterRule> {
         let common = &self.common;
         match common.policy.as_deref() {
+            _ if viewer.node.is_waiting => Vec::new(),
             Some(policy) => policy.filter_for(viewer.subject(&common.owner), &common.sources),
             None => vec![allow_all()],
         }
@@ -129,7 +130,8 @@ impl Picture {
     /// The names, without final dot, for which a node may get certificates: its own and those of the Services that it
     /// hosts.
     pub(crate) fn cert_domains(&self, id: NodeId) -> Vec<String> {
-        let Some(standing) = self.standings.get(&id).filter(|_| self.common.https) else {
+        let standing = self.standings.get(&id).filter(|standing| !standing.node.is_waiting);
+        let Some(standing) = standing.filter(|_| self.common.https) else {
             return Vec::new();
         };
         let domain = &self.tailnet.domain;
@@ -199,7 +201,7 @@ pub(super) fn wire_node(standing: &Standing, routes: &[IpNet], domain: &str) -> 
         tags: node.tags.clone(),
         last_seen: (!standing.online).then(|| standing.last_seen.into()),
         online: Some(standing.online),
-        machine_authorized: true,
+        machine_authorized: !node.is_waiting,
         expired: standing.expired,
         ..WireNode::default()
     }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Attribute, OWNER, Service, State, TAGGED, addresses, names};
 
 /// A node of the tailnet.
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     /// The node's number.
@@ -45,6 +46,9 @@ pub struct Node {
     /// The routes that it may carry when it offers them.
     #[serde(default)]
     pub approved: BTreeSet<IpNet>,
+    /// Whether it waits for somebody's approval: it sees nobody and nobody sees it.
+    #[serde(default)]
+    pub is_waiting: bool,
     /// When it was last known to be connected.
     pub last_seen: Timestamp,
     /// The Services that it offers to host, as it answered when it was last asked.
@@ -128,10 +132,10 @@ impl Node {
         self.advertised().intersection(&self.approved).copied().collect()
     }
 
-    /// Whether peers could reach it. Peers see a node only then: a client that learns a peer without a path sends its
+    /// Whether peers may and could reach it. Peers see a node only then: a client that learns a peer without a path sends its
     /// first handshake into the void and waits five seconds before the next.
     pub(crate) fn is_reachable(&self) -> bool {
-        !self.disco_key.is_zero() && (self.home_derp != 0 || !self.endpoints.is_empty())
+        !self.is_waiting && !self.disco_key.is_zero() && (self.home_derp != 0 || !self.endpoints.is_empty())
     }
 }
 

@@ -70,6 +70,11 @@ impl Standing {
             && self.services == other.services
     }
 
+    /// Whether it may not use the tailnet now.
+    pub(super) fn is_shut_out(&self) -> bool {
+        self.expired || self.node.is_waiting
+    }
+
     /// The node as a policy sees it.
     pub(super) fn subject<'a>(&'a self, owner: &'a str) -> Subject<'a> {
         Subject {
@@ -166,6 +171,18 @@ impl Picture {
     /// The key of a node, or `None` when it is gone.
     pub(crate) fn key_of(&self, id: NodeId) -> Option<NodeKey> {
         self.standings.get(&id).map(|standing| standing.node.node_key)
+    }
+
+    /// The connected nodes that share a route, or the address of a Service, with another one.
+    pub(crate) fn rivals(&self) -> BTreeSet<NodeId> {
+        let mut carriers = BTreeMap::<IpNet, Vec<NodeId>>::new();
+        for (id, standing) in self.standings.iter().filter(|(_, standing)| standing.online) {
+            for route in &standing.routes {
+                carriers.entry(*route).or_default().push(*id);
+            }
+        }
+        let shared = carriers.into_values().filter(|carriers| carriers.len() > 1);
+        shared.flatten().collect()
     }
 
     /// The nodes that differ from an earlier picture, those that are gone or new included.

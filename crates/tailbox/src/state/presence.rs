@@ -12,6 +12,8 @@ use super::State;
 pub(crate) struct Presence {
     streams: BTreeMap<NodeId, Streams>,
     left: BTreeMap<NodeId, Timestamp>,
+    /// Those that are connected and do not answer.
+    hung: BTreeSet<NodeId>,
     /// How many map streams were opened since the start.
     opened: u64,
 }
@@ -60,6 +62,18 @@ impl Presence {
     /// When the node was last connected, if it was and is not since this process runs.
     pub(crate) fn left(&self, id: NodeId) -> Option<Timestamp> {
         self.left.get(&id).copied()
+    }
+
+    /// Notes which nodes do not answer; whether they are others than before.
+    pub(crate) fn note_hung(&mut self, hung: BTreeSet<NodeId>) -> bool {
+        let changed = self.hung != hung;
+        self.hung = hung;
+        changed
+    }
+
+    /// Whether a node did not answer when it was asked last.
+    pub(crate) fn is_hung(&self, id: NodeId) -> bool {
+        self.hung.contains(&id)
     }
 
     /// Forgets nodes that are gone.

@@ -151,6 +151,7 @@ impl State {
         let key = self.find_auth_key(text, now)?.clone();
         check_tags(&key, request)?;
         let lifetime = self.settings.key_lifetime();
+        let must_wait = same.is_none() && self.settings.approval;
         let id = match same {
             Some(id) => id,
             None => self.add_node(machine, request, now)?,
@@ -161,6 +162,8 @@ impl State {
             node.key_expiry = key_expiry(&key, request, lifetime, now);
             node.expiry_disabled = false;
             node.tags = key.tags;
+            // Who was approved once stays so.
+            node.is_waiting = !key.preauthorized && (must_wait || node.is_waiting);
         }
         self.renew(id, request);
         Ok(id)
@@ -186,6 +189,7 @@ impl State {
             expiry_disabled: false,
             approved: BTreeSet::new(),
             is_label_given: false,
+            is_waiting: false,
             last_seen: now,
             offered: Vec::new(),
             offered_hash: String::new(),

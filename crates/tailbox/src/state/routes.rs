@@ -23,7 +23,7 @@ impl<'a> View<'a> {
         let mut view = Self {
             nodes: &state.nodes,
             hosted: BTreeMap::new(),
-            routes: state.nodes.values().map(|node| (node.id, node.routes())).collect(),
+            routes: approved(&state.nodes).map(|node| (node.id, node.routes())).collect(),
             owner: profile(OWNER, &tailnet.domain).login_name,
         };
         view.hosted = state.hosted(&view);
@@ -55,18 +55,22 @@ impl<'a> View<'a> {
         self.hosted.get(&id).map_or(&[], Vec::as_slice)
     }
 
-    /// All nodes.
+    /// All nodes but those that wait for approval.
     pub(crate) fn all(&self) -> Vec<Subject<'_>> {
-        self.nodes.values().map(|node| self.subject(node)).collect()
+        approved(self.nodes).map(|node| self.subject(node)).collect()
     }
+}
+
+fn approved(nodes: &Roster) -> impl Iterator<Item = &Node> {
+    nodes.values().filter(|node| !node.is_waiting)
 }
 
 impl State {
     /// The node to which each route, and each address of a Service, leads: of those that carry it, one that is online
-    /// before others, then the one with the lowest number.
+    /// before others, then one that answers, then the one with the lowest number.
     pub(crate) fn primaries(&self, view: &View<'_>, presence: &Presence, now: Timestamp) -> BTreeMap<IpNet, NodeId> {
         let mut carriers: Vec<&Node> = self.nodes.values().filter(|node| !node.is_expired(now)).collect();
-        carriers.sort_by_key(|node| (!presence.is_online(node.id), node.id));
+        carriers.sort_by_key(|node| (!presence.is_online(node.id), presence.is_hung(node.id), node.id));
         let mut primaries = BTreeMap::new();
         for node in carriers {
             for route in view.routes(node.id) {

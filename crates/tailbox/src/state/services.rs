@@ -213,7 +213,7 @@ impl State {
             .as_deref()
             .is_some_and(|policy| policy.approves_host(&service.name, &service.tags, view.subject(node)));
         match service.decisions.get(&node.id) {
-            _ if node.tags.is_empty() => Approval::Missing,
+            _ if node.tags.is_empty() || node.is_waiting => Approval::Missing,
             Some(true) => Approval::Manual,
             None if automatic => Approval::Automatic,
             Some(false) | None => Approval::Missing,

@@ -12,6 +12,8 @@ const KEY_DAYS: u32 = 180;
 pub(crate) struct Settings {
     /// Whether nodes may get certificates for their names.
     pub(crate) https: bool,
+    /// Whether nodes wait for somebody's approval that join with a key which does not bring it.
+    pub(crate) approval: bool,
     /// How many days the key of a node of a user lives, from 1 to 180. Keys of tagged nodes do not expire.
     pub(crate) key_days: u32,
 }
@@ -20,6 +22,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             https: false,
+            approval: false,
             key_days: KEY_DAYS,
         }
     }

@@ -19,7 +19,7 @@ use ts_keys::{DiscoPublicKey, MachineKeyPair, MachinePublicKey, NodePublicKey};
 use crate::http_call::get_json;
 
 /// How long anything may take. Machines under test can be slow.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A future within the time that anything may take.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -211,6 +211,15 @@ impl Client {
             compressed: request.compress == "zstd",
             peers: BTreeMap::new(),
         }
+    }
+
+    /// Sends a `HEAD` request and gives the status.
+    pub(crate) async fn head(&self, path: &str) -> u16 {
+        let mut requests = self.requests.clone().ready().await.unwrap();
+        let uri = format!("http://{}{path}", self.host);
+        let request = http::Request::head(uri).body(()).unwrap();
+        let (response, _) = requests.send_request(request, true).unwrap();
+        within("the response", response).await.unwrap().status().as_u16()
     }
 
     async fn begin(&self, path: &str, content: Vec<u8>) -> (u16, h2::RecvStream) {

@@ -5,6 +5,8 @@ mod acme;
 #[cfg(test)]
 mod api;
 #[cfg(test)]
+mod approval;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod edits;
@@ -18,6 +20,8 @@ mod many;
 mod relay;
 #[cfg(test)]
 mod restart;
+#[cfg(test)]
+mod sdk;
 #[cfg(test)]
 mod services;
 #[cfg(test)]

@@ -60,7 +60,7 @@ async fn many_nodes_join_leave_and_roam_in_flat_memory_and_descriptors() {
         let begun = Instant::now();
         all(&nodes, |node| node.roam(round)).await;
         watchers_roam(&watchers, round).await;
-        until_all(&mut watchers, count, |peer| peer.endpoints[0].port() == round).await;
+        until_all(&mut watchers, count, |peer| peer.endpoints[0].port() == 1000 + round).await;
         let roamed = begun.elapsed().as_millis();
 
         let begun = Instant::now();
@@ -116,7 +116,7 @@ async fn watchers_roam(watchers: &[Watcher], round: u16) {
 }
 
 fn endpoint(round: u16) -> String {
-    format!("192.0.2.1:{}", round.max(1))
+    format!("192.0.2.1:{}", 1000 + round)
 }
 
 async fn joined(server: &Server, number: usize) -> Client {

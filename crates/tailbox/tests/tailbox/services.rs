@@ -1,6 +1,8 @@
 //! Tailscale Services: who hosts them, where they lead, and the API for them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use isthmus_runtime::Secret;
 use isthmus_tailbox::{AskError, Config, OauthClientConfig, Tailbox};
@@ -21,6 +23,10 @@ const POLICY: &str = r#"{"tagOwners": {"tag:k8s-operator": [], "tag:k8s": ["tag:
     "autoApprovers": {"services": {"svc:web": ["tag:k8s"]}}}"#;
 
 async fn tailbox(policy: &str) -> Tailbox {
+    tailbox_with(policy, Config::default()).await
+}
+
+async fn tailbox_with(policy: &str, config: Config) -> Tailbox {
     let client = OauthClientConfig {
         id: "operator".into(),
         secret: Secret::new("very secret"),
@@ -29,7 +35,7 @@ async fn tailbox(policy: &str) -> Tailbox {
     Tailbox::start(Config {
         oauth_clients: vec![client],
         policy: Some(policy.to_owned()),
-        ..Config::default()
+        ..config
     })
     .await
     .unwrap()
@@ -39,6 +45,8 @@ async fn tailbox(policy: &str) -> Tailbox {
 struct Host {
     client: Arc<Client>,
     offers: Arc<Mutex<C2nVipServices>>,
+    /// Whether it answers nothing, while its connection stays open.
+    hangs: Arc<AtomicBool>,
     /// The node's own maps.
     own: watch::Receiver<Option<Node>>,
     reading: JoinHandle<()>,
@@ -51,15 +59,16 @@ impl Host {
         let mut stream = client.stream().await;
         let offers = Arc::new(Mutex::new(C2nVipServices::default()));
         let (sender, own) = watch::channel(None);
+        let hangs = Arc::<AtomicBool>::default();
         let reading = tokio::spawn({
-            let (client, offers) = (Arc::clone(&client), Arc::clone(&offers));
+            let (client, offers, hangs) = (Arc::clone(&client), Arc::clone(&offers), Arc::clone(&hangs));
             async move {
                 while let Some(message) = stream.next().await {
                     let MapResponse { node, ping_request, .. } = message;
                     if node.is_some() {
                         sender.send_replace(node);
                     }
-                    if let Some(ping) = ping_request {
+                    if let Some(ping) = ping_request.filter(|_| !hangs.load(Ordering::Relaxed)) {
                         let offers = offers.lock().unwrap().clone();
                         answer(&client, &ping, &offers).await;
                     }
@@ -69,6 +78,7 @@ impl Host {
         Self {
             client,
             offers,
+            hangs,
             own,
             reading,
         }
@@ -116,7 +126,13 @@ impl Drop for Host {
 }
 
 async fn answer(client: &Client, ping: &PingRequest, offers: &C2nVipServices) {
-    assert_eq!((ping.types.as_str(), ping.url_is_noise), ("c2n", true));
+    assert!(ping.url_is_noise);
+    if ping.types.is_empty() {
+        let path = ping.url.find("/machine/").map(|at| &ping.url[at..]).unwrap();
+        assert_eq!(client.head(path).await, 200);
+        return;
+    }
+    assert_eq!(ping.types, "c2n");
     let path = ping.url.find("/c2n/").map(|at| &ping.url[at..]).unwrap();
     let body = if ping.payload.0.starts_with(b"GET /vip-services HTTP/1.1\r\n") {
         serde_json::to_vec(offers).unwrap()
@@ -207,6 +223,37 @@ async fn service_leads_to_an_approved_host_and_moves_when_it_withdraws_or_is_los
         .until_own("the end of the assignment", |node| {
             !node.cap_map.contains_key(SERVICE_HOST)
         })
+        .await;
+}
+
+#[tokio::test]
+async fn service_moves_away_from_a_host_that_hangs_with_an_open_connection_and_back_when_it_answers() {
+    let config = Config {
+        probe_interval: Duration::from_secs(1),
+        ..Config::default()
+    };
+    let tailbox = tailbox_with(POLICY, config).await;
+    let address = create_web(&tailbox).await;
+    let first = Host::start(&tailbox, "first", &["tag:k8s"], "192.0.2.1:41641").await;
+    let second = Host::start(&tailbox, "second", &["tag:k8s"], "192.0.2.2:41641").await;
+    let viewer = Client::join(&tailbox, "viewer").await;
+    viewer.tell_endpoints(&["192.0.2.3:41641"]).await;
+    let mut map = viewer.stream().await;
+    first.offer(&["svc:web"]).await;
+    second.offer(&["svc:web"]).await;
+    map.until_peer("first.tail.internal.", |peer| leads_to(peer, &address))
+        .await;
+
+    first.hangs.store(true, Ordering::Relaxed);
+    map.until_peer("second.tail.internal.", |peer| leads_to(peer, &address))
+        .await;
+    let peer = map
+        .until_peer("first.tail.internal.", |peer| !leads_to(peer, &address))
+        .await;
+    assert_eq!(peer.online, Some(true), "its connection is open");
+
+    first.hangs.store(false, Ordering::Relaxed);
+    map.until_peer("first.tail.internal.", |peer| leads_to(peer, &address))
         .await;
 }
 

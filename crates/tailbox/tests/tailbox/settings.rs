@@ -7,9 +7,9 @@ use serde_json::json;
 use crate::api::caller;
 use crate::client::Client;
 
-const SETTINGS: &str = "/api/v2/tailnet/-/settings";
+pub(crate) const SETTINGS: &str = "/api/v2/tailnet/-/settings";
 
-async fn tailbox() -> Tailbox {
+pub(crate) async fn tailbox() -> Tailbox {
     let client = OauthClientConfig {
         id: "operator".into(),
         secret: Secret::new("very secret"),
@@ -45,7 +45,7 @@ async fn settings_are_changed_as_a_whole_or_not_at_all() {
     let tailbox = tailbox().await;
     let caller = caller(&tailbox, "").await;
     for wrong in [
-        json!({"httpsEnabled": true, "devicesApprovalOn": true}),
+        json!({"httpsEnabled": true, "usersApprovalOn": true}),
         json!({"httpsEnabled": true, "devicesKeyDurationDays": 181}),
         json!({"httpsEnabled": "yes"}),
         json!({"newSetting": 1}),

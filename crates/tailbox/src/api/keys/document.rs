@@ -2,7 +2,7 @@
 
 use isthmus_runtime::Secret;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::state::{AuthKey, OauthClient};
 
@@ -15,7 +15,9 @@ pub(super) struct KeyRequest {
     pub(super) capabilities: Capabilities,
     pub(super) expiry_seconds: i64,
     pub(super) description: String,
+    #[serde(deserialize_with = "null_is_empty")]
     pub(super) scopes: Vec<String>,
+    #[serde(deserialize_with = "null_is_empty")]
     pub(super) tags: Vec<String>,
 }
 
@@ -40,7 +42,13 @@ pub(super) struct CreateDevice {
     pub(super) reusable: bool,
     pub(super) ephemeral: bool,
     pub(super) preauthorized: bool,
+    #[serde(deserialize_with = "null_is_empty")]
     pub(super) tags: Vec<String>,
+}
+
+/// Go writes `null` for a list that nobody made.
+fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// A key. What does not apply to its type is left out.

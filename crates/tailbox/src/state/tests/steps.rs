@@ -17,6 +17,7 @@ enum Happening {
     Routes(u8, bool),
     Hosts(u8, bool),
     Expires(u8),
+    IsAuthorized(u8, bool),
     IsRemoved(u8),
     Policy(usize),
     Service,
@@ -36,6 +37,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         1 => (node.clone(), any::<bool>()).prop_map(|(node, offers)| Happening::Routes(node, offers)),
         1 => (node.clone(), any::<bool>()).prop_map(|(node, offers)| Happening::Hosts(node, offers)),
         1 => node.clone().prop_map(Happening::Expires),
+        1 => (node.clone(), any::<bool>()).prop_map(|(node, authorized)| Happening::IsAuthorized(node, authorized)),
         1 => node.prop_map(Happening::IsRemoved),
         1 => (0..POLICIES.len()).prop_map(Happening::Policy),
         1 => Just(Happening::Service),
@@ -104,6 +106,7 @@ impl World {
             | Happening::Routes(node, _)
             | Happening::Hosts(node, _)
             | Happening::Expires(node)
+            | Happening::IsAuthorized(node, _)
             | Happening::IsRemoved(node) => {
                 if let Some(id) = self.node(node) {
                     self.happens_to(id, happening);
@@ -120,6 +123,7 @@ impl World {
             Happening::Leaves(_) => self.presence.disconnect(id, self.now),
             Happening::IsTagged(_, tagged) => state.edit(id, Edit::Tags(tags(tagged)), self.now).unwrap(),
             Happening::Expires(_) => state.edit(id, Edit::Expire, self.now).unwrap(),
+            Happening::IsAuthorized(_, authorized) => state.edit(id, Edit::Authorized(authorized), self.now).unwrap(),
             Happening::IsRemoved(_) => assert!(state.remove_node(id)),
             Happening::Routes(_, offers) => {
                 let routes: Vec<_> = offers.then(|| "10.0.0.0/24".parse().unwrap()).into_iter().collect();
