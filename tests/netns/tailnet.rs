@@ -1,5 +1,6 @@
 //! Nodes that log in to a tailbox, shown by traffic through them: nobody told them of their peers.
 
+mod administration;
 mod library;
 mod life;
 mod nat;

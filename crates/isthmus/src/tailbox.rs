@@ -1,5 +1,7 @@
 //! `isthmus tailbox`: a tailnet in one process, for demos and tests.
 
+mod ask;
+
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -14,11 +16,15 @@ use isthmus_runtime::{
     log::{self, Format},
 };
 use isthmus_tailbox::{Config, OauthClientConfig, Tailbox, parse_derp_map, unreachable_derp_map};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 /// Run a tailnet for demos and tests: control server and management API. Not for production.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    ask: Option<ask::Ask>,
     /// `info`, `debug`, or directives such as `info,isthmus_tailbox=debug`
     #[arg(long, value_name = "FILTER", default_value = "info")]
     logging: String,
@@ -46,6 +52,9 @@ pub(crate) struct Arguments {
     /// everybody may reach everybody.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// Nodes wait for approval, unless their auth key brings it.
+    #[arg(long)]
+    device_approval: bool,
     /// OAuth client of the API, and the file that holds its secret.
     #[arg(long, value_name = "ID:SECRET-FILE")]
     oauth_client: Option<OauthClientArg>,
@@ -85,11 +94,15 @@ struct Credentials {
     client_secret: String,
 }
 
-/// Runs until a signal ends it.
-pub(crate) async fn run(args: Arguments) -> anyhow::Result<()> {
+/// Runs until a signal ends it, or asks the one that runs.
+pub(crate) async fn run(mut args: Arguments) -> anyhow::Result<()> {
+    if let Some(what) = args.ask.take() {
+        return ask::ask(what).await;
+    }
     log::init(&args.logging, Format::Text)?;
     let shutdown = Shutdown::new();
     shutdown.begin_on_signals().context("install the signal handlers")?;
+    raise_descriptor_limit();
     let config = config(args)?;
     tracing::warn!("tailbox is for demos and tests: it is NOT a production control server");
     if !config.listen.ip().is_loopback() {
@@ -102,6 +115,15 @@ pub(crate) async fn run(args: Arguments) -> anyhow::Result<()> {
     print_ready(&tailbox).context("print the ready line")?;
     shutdown.begun().await;
     tailbox.stop().await.context("stop")
+}
+
+/// Lets as many nodes be connected as the system permits: many shells permit 1,024 unless asked.
+fn raise_descriptor_limit() {
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "limit of open files not raised: fewer nodes can be connected");
+    }
 }
 
 /// The one line on standard output: programs wait for it.
@@ -144,6 +166,7 @@ fn config(args: Arguments) -> anyhow::Result<Config> {
         relay: args.relay,
         dns: args.dns,
         policy: policy.transpose()?,
+        device_approval: args.device_approval,
         oauth_clients: oauth_clients.collect(),
         ..Config::default()
     })

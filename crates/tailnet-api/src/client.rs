@@ -1,6 +1,7 @@
 //! The calls.
 
 pub(crate) mod answer;
+mod custom;
 mod detect;
 
 use std::{
@@ -25,6 +26,8 @@ use crate::{
     token::{Kept, Token},
     types::{AuthKeyRequest, Device, Key, NewAuthKey, TokenAnswer},
 };
+
+pub use custom::{Custom, Reply};
 
 /// One request per this long, once the burst is used up.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -194,6 +197,10 @@ impl Client {
             .uri(&said.path)
             .header(header::AUTHORIZATION, format!("Bearer {}", token.expose()))
             .header(header::CONTENT_TYPE, "application/json");
+        let request = match &said.if_match {
+            Some(etag) => request.header(header::IF_MATCH, etag),
+            None => request,
+        };
         self.exchange(asked, request, said.body.clone()).await
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Said {
     pub(crate) path: String,
     /// JSON, or nothing.
     pub(crate) body: Bytes,
+    /// The ETag that what is changed must still have.
+    pub(crate) if_match: Option<String>,
 }
 
 impl Said {
@@ -35,6 +37,7 @@ impl Said {
             method,
             path: path.into(),
             body: Bytes::new(),
+            if_match: None,
         }
     }
 

@@ -1,5 +1,5 @@
 //! A client of the management API of a tailnet: auth keys and devices, by version 2 of the Tailscale API with an OAuth client or an API
-//! key, or by version 1 of Headscale's API with an API key.
+//! key, or by version 1 of Headscale's API with an API key. [`Client::send`] asks for anything else in the words of the former.
 //!
 //! Requests are few and small, so every request has a connection of its own: nothing idles, and a server that moved is
 //! found again. Host names are not resolved here: the base URL carries an IP address. A call is not repeated; the caller
@@ -18,7 +18,8 @@ mod tls;
 mod token;
 mod types;
 
-pub use client::{Client, Config};
+pub use ::http::Method;
+pub use client::{Client, Config, Custom, Reply};
 pub use credentials::{Credentials, CredentialsError};
 pub use dialect::Dialect;
 pub use error::{Class, Error};

@@ -31,6 +31,8 @@ pub enum Call {
     DeleteDevice,
     /// Changes the tags of a device.
     SetTags,
+    /// Anything else.
+    Other,
 }
 
 impl Call {
@@ -46,6 +48,7 @@ impl Call {
             Self::GetDevice => "get_device",
             Self::DeleteDevice => "delete_device",
             Self::SetTags => "set_tags",
+            Self::Other => "other",
         }
     }
 }

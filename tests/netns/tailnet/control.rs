@@ -7,7 +7,10 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use isthmus_tailbox::{Answer, AskError, AuthKeySpec, Config, Edit, ServiceSpec, Tailbox, unreachable_derp_map};
+use isthmus_runtime::Secret;
+use isthmus_tailbox::{
+    Answer, AskError, AuthKeySpec, Config, Edit, OauthClientConfig, ServiceSpec, Tailbox, unreachable_derp_map,
+};
 use isthmus_tailnet_wire::control::DerpMap;
 use isthmus_testkit::netns::Namespace;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -30,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) relay: bool,
     /// Whether there is a name server for authorities.
     pub(crate) dns: bool,
+    /// Whether nodes wait for approval.
+    pub(crate) device_approval: bool,
     /// Relays of others.
     pub(crate) derp_map: Option<DerpMap>,
 }
@@ -195,6 +200,12 @@ fn run(namespace: &Namespace, state: &Path, options: &Options) -> (String, Strin
             policy: options.policy,
             relay: options.relay.then(|| RELAY.parse().unwrap()),
             dns: options.dns.then(|| DNS.parse().unwrap()),
+            device_approval: options.device_approval,
+            oauth_clients: vec![OauthClientConfig {
+                id: "people".to_owned(),
+                secret: Secret::new("secret"),
+                tags: ["tag:k8s".to_owned()].into(),
+            }],
             derp_map: options.derp_map.unwrap_or_else(unreachable_derp_map),
             ..Config::default()
         })

@@ -88,6 +88,7 @@ pub(crate) async fn run(login_server: &str, arguments: &LoginArguments, tun: &Tu
 async fn follow(node: &Node, shutdown: &Shutdown) -> anyhow::Result<bool> {
     let mut status = node.status();
     let mut last = String::new();
+    let mut waited = false;
     loop {
         tokio::select! {
             () = shutdown.begun() => return Ok(false),
@@ -103,9 +104,11 @@ async fn follow(node: &Node, shutdown: &Shutdown) -> anyhow::Result<bool> {
             writeln!(io::stdout().lock(), "{line}").context("cannot write to standard output")?;
             last = line;
         }
-        if now.login == LoginState::NeedsApproval {
+        let waits = now.login == LoginState::NeedsApproval;
+        if waits && !waited {
             tracing::warn!("the machine waits for an administrator's approval");
         }
+        waited = waits;
     }
 }
 
