@@ -12,6 +12,7 @@ mod go_clients;
 mod headscale;
 mod life;
 mod our_node;
+mod pings;
 mod relays;
 mod services;
 #[expect(dead_code, reason = "other tests need more of it")]

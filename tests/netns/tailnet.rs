@@ -5,6 +5,7 @@ mod library;
 mod life;
 mod nat;
 mod people;
+mod pings;
 mod relay;
 mod routes;
 mod services;

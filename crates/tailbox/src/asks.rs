@@ -1,11 +1,12 @@
 //! What this server asks of nodes, over the connections that they opened ("c2n"), and their answers.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use isthmus_tailnet_wire::control::{NodeId, PingRequest};
+use isthmus_tailnet_wire::control::{NodeId, PingRequest, PingResponse};
 use isthmus_tailnet_wire::keys::MachineKey;
 use tokio::sync::oneshot;
 
@@ -118,8 +119,6 @@ pub(crate) async fn ask(
     path: &str,
     body: &[u8],
 ) -> Result<Answer, AskError> {
-    let machine = shared.state().nodes.get(node).map(|node| node.machine);
-    let machine = machine.ok_or(AskError::Unknown(node))?;
     let length = body.len();
     let head = format!("{method} {path} HTTP/1.1\r\nHost: c2n\r\nContent-Length: {length}\r\n\r\n");
     let request = PingRequest {
@@ -127,12 +126,33 @@ pub(crate) async fn ask(
         payload: isthmus_tailnet_wire::text::Base64Bytes([head.as_bytes(), body].concat()),
         ..PingRequest::default()
     };
+    let bytes = answer_to(shared, node, request).await?;
+    parse(&bytes).ok_or(AskError::Malformed(node))
+}
+
+/// Has a node ping the peer with this address, and waits for what it says of it.
+pub(crate) async fn ping(
+    shared: &Arc<Shared>,
+    node: NodeId,
+    kind: &str,
+    address: IpAddr,
+) -> Result<PingResponse, AskError> {
+    let request = PingRequest {
+        types: kind.to_owned(),
+        ip: address.to_string(),
+        ..PingRequest::default()
+    };
+    let bytes = answer_to(shared, node, request).await?;
+    serde_json::from_slice(&bytes).map_err(|_| AskError::Malformed(node))
+}
+
+async fn answer_to(shared: &Arc<Shared>, node: NodeId, request: PingRequest) -> Result<Bytes, AskError> {
+    let machine = shared.state().nodes.get(node).map(|node| node.machine);
+    let machine = machine.ok_or(AskError::Unknown(node))?;
     let url = |token: &str| format!("{}{ANSWERS}{token}", base(shared));
     let added = shared.asks.add(node, machine, url, request);
-    match wait(shared, node, added, PATIENCE).await {
-        Some(bytes) => parse(&bytes).ok_or(AskError::Malformed(node)),
-        None => Err(AskError::Silent(node)),
-    }
+    let answer = wait(shared, node, added, PATIENCE).await;
+    answer.ok_or(AskError::Silent(node))
 }
 
 /// Whether a node sends a `HEAD` request inside its connection when it is asked to.

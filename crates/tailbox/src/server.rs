@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use isthmus_runtime::{ErrorChain, Secret, Shutdown};
-use isthmus_tailnet_wire::control::NodeId;
+use isthmus_tailnet_wire::control::{NodeId, PingResponse};
 use isthmus_tailnet_wire::keys::MachineKey;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
@@ -198,6 +198,14 @@ impl Tailbox {
     /// When the node is not known, not connected, or does not answer.
     pub async fn ask(&self, node: NodeId, method: &str, path: &str, body: &[u8]) -> Result<Answer, AskError> {
         asks::ask(&self.shared, node, method, path, body).await
+    }
+
+    /// Has a node ping the peer with this address by `disco`, `TSMP`, `ICMP` or `peerapi`, and gives what it says of it.
+    ///
+    /// # Errors
+    /// When the node is not known or not connected, or the peer does not answer it.
+    pub async fn ping_from(&self, node: NodeId, kind: &str, address: IpAddr) -> Result<PingResponse, AskError> {
+        asks::ping(&self.shared, node, kind, address).await
     }
 
     /// Ends all connections, lets open API requests finish for a moment, and stores when nodes were last seen, and

@@ -52,7 +52,10 @@ mod tests {
 
     #[test]
     fn reply_has_the_data_of_its_request_and_nothing_else_is_one() {
-        for (from, to, kind) in [("100.64.0.1", "100.64.0.2", 0), ("fd7a:115c:a1e0::1", "fd7a:115c:a1e0::2", 129)] {
+        for (from, to, kind) in [
+            ("100.64.0.1", "100.64.0.2", 0),
+            ("fd7a:115c:a1e0::1", "fd7a:115c:a1e0::2", 129),
+        ] {
             let (from, to): (IpAddr, IpAddr) = (from.parse().unwrap(), to.parse().unwrap());
             let mut packet = request(from, to, DATA_OF_TEST).unwrap();
             assert_eq!(reply(&packet), None, "a request is no reply");
@@ -63,7 +66,10 @@ mod tests {
             assert_eq!(reply(&packet), None, "a part of a packet");
         }
         assert_eq!(reply(&[]), None);
-        assert_eq!(request("100.64.0.1".parse().unwrap(), "fd7a::1".parse().unwrap(), DATA_OF_TEST), None);
+        assert_eq!(
+            request("100.64.0.1".parse().unwrap(), "fd7a::1".parse().unwrap(), DATA_OF_TEST),
+            None
+        );
     }
 
     #[test]

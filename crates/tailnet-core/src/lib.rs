@@ -5,11 +5,13 @@
 pub mod addresses;
 pub mod disco;
 pub mod dns;
+pub mod echo;
 pub mod filter;
 pub mod greetings;
 pub mod key;
 pub mod netcheck;
 pub mod netmap;
+mod own_packet;
 pub mod packet_io;
 pub mod paths;
 pub mod routes;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::filter::{Header, protocol};
+use crate::filter::Header;
 
 const V4_HEADER: usize = 20;
 const V6_HEADER: usize = 40;
@@ -34,7 +34,9 @@ pub(crate) fn build(from: IpAddr, to: IpAddr, protocol: u8, body: &[u8]) -> Opti
 
 /// The body of a whole packet of a protocol, if that follows the IP header at once.
 pub(crate) fn body_of(packet: &[u8], protocol: u8) -> Option<(Header, &[u8])> {
-    let header = Header::parse(packet).ok().filter(|header| header.protocol == protocol)?;
+    let header = Header::parse(packet)
+        .ok()
+        .filter(|header| header.protocol == protocol)?;
     let length = |at: usize| Some(usize::from(u16::from_be_bytes(*packet.get(at..)?.first_chunk()?)));
     let (start, end) = match packet.first()? >> 4 {
         4 => (usize::from(packet[0] & 0x0f) * 4, length(2)?),
@@ -69,6 +71,7 @@ pub(crate) fn checksum_v6(from: IpAddr, to: IpAddr, protocol: u8, body: &[u8]) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filter::protocol;
 
     #[test]
     fn header_checksum_adds_up() {

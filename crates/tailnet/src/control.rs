@@ -10,6 +10,7 @@ mod dial;
 mod early;
 mod error;
 mod hostinfo;
+mod peer_ping;
 mod ping;
 mod records;
 mod register;

@@ -126,6 +126,7 @@ impl Engine {
                     let actions = self.paths.tick(Instant::now(), &mut random_id);
                     self.act(actions);
                     self.awaited.forget(Instant::now());
+                    self.hooks.await_echoes(self.awaited.has_echoes());
                     self.greet();
                     self.check_network();
                 }

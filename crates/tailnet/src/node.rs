@@ -114,6 +114,7 @@ impl Node {
             facts,
             prefs: prefs_receiver,
             status: status_sender,
+            node: NodeHandle::new(status.clone(), asks.clone()),
             session: session_sender,
             progress: Progress::default(),
         };
@@ -142,10 +143,7 @@ impl Node {
 
     /// A handle to ask the node by.
     pub fn handle(&self) -> NodeHandle {
-        NodeHandle {
-            status: self.status.clone(),
-            asks: self.asks.clone(),
-        }
+        NodeHandle::new(self.status.clone(), self.asks.clone())
     }
 
     /// What can be changed, as it is now.

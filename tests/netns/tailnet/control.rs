@@ -11,7 +11,7 @@ use isthmus_runtime::Secret;
 use isthmus_tailbox::{
     Answer, AskError, AuthKeySpec, Config, Edit, OauthClientConfig, ServiceSpec, Tailbox, unreachable_derp_map,
 };
-use isthmus_tailnet_wire::control::DerpMap;
+use isthmus_tailnet_wire::control::{DerpMap, PingResponse};
 use isthmus_testkit::netns::Namespace;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
@@ -118,6 +118,11 @@ impl Control {
     /// Asks a node inside its connection to this server.
     pub(crate) fn ask(&self, node: i64, method: &'static str, path: &'static str) -> Result<Answer, AskError> {
         self.with(move |tailbox| async move { tailbox.ask(node, method, path, b"body").await })
+    }
+
+    /// Has a node ping the peer with this address.
+    pub(crate) fn ping_from(&self, node: i64, kind: &'static str, address: IpAddr) -> Result<PingResponse, AskError> {
+        self.with(move |tailbox| async move { tailbox.ping_from(node, kind, address).await })
     }
 
     /// Changes a node as the API does.

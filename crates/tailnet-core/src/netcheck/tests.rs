@@ -3,6 +3,7 @@ use crate::netmap::StunServer;
 
 fn region(last: u8, may_be_home: bool) -> Region {
     Region {
+        code: String::new(),
         name: String::new(),
         may_be_home,
         relays: Vec::new(),

@@ -20,6 +20,8 @@ const PIN: &str = "sha256-raw:";
 /// A region: relays that pass datagrams among themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Region {
+    /// A few letters.
+    pub code: String,
     /// For people.
     pub name: String,
     /// Whether it may be a node's home.
@@ -73,6 +75,7 @@ pub(super) fn regions(map: wire::DerpMap) -> BTreeMap<RegionId, Region> {
         let relays: Vec<Relay> = region.nodes.into_iter().filter_map(relay).collect();
         let may_be_home = !region.avoid && !region.no_measure_no_home;
         let region = Region {
+            code: region.region_code,
             name: region.region_name,
             may_be_home,
             relays,
@@ -130,10 +133,11 @@ pub(super) fn to_wire(regions: &BTreeMap<RegionId, Region>) -> wire::DerpMap {
         });
         let region = wire::DerpRegion {
             region_id: (*id).into(),
+            region_code: region.code.clone(),
             region_name: region.name.clone(),
             avoid: !region.may_be_home,
             nodes: nodes.collect(),
-            ..wire::DerpRegion::default()
+            no_measure_no_home: false,
         };
         (region.region_id, region)
     });

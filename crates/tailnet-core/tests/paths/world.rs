@@ -57,6 +57,7 @@ impl Told {
 /// A region of relays as these tests need it.
 pub(crate) fn region() -> Region {
     Region {
+        code: String::new(),
         name: String::new(),
         may_be_home: true,
         relays: Vec::new(),

@@ -40,5 +40,9 @@ wire_struct! {
         omit "Endpoint" => endpoint: String,
         /// The relay region it came over, or 0.
         omit "DERPRegionID" => derp_region_id: i64,
+        /// A few letters for that region.
+        omit "DERPRegionCode" => derp_region_code: String,
+        /// Whether it failed because the address is the node's own.
+        omit "IsLocalIP" => is_local_ip: bool,
     }
 }

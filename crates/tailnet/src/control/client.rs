@@ -19,7 +19,7 @@ use super::session::{Requester, Session};
 use super::stream::MapStream;
 use super::updates::{Told, Updates};
 use super::{CAPABILITY_VERSION, ClientConfig, Dialer, NodeFacts, Server};
-use crate::node::{LoginState, NodePrefs, NodeStatus};
+use crate::node::{LoginState, NodeHandle, NodePrefs, NodeStatus};
 use crate::state::{Identity, StateChanges, StateStore};
 
 pub(super) const MAP_PATH: &str = "/machine/map";
@@ -51,6 +51,8 @@ pub(crate) struct Client {
     pub(crate) facts: watch::Receiver<NodeFacts>,
     pub(crate) prefs: watch::Receiver<NodePrefs>,
     pub(crate) status: watch::Sender<NodeStatus>,
+    /// The node itself, to ping peers when control asks for it.
+    pub(crate) node: NodeHandle,
     /// The session that is open now, for requests of the node's owner.
     pub(crate) session: watch::Sender<Option<Requester>>,
     pub(crate) progress: Progress,
@@ -250,6 +252,7 @@ impl Client {
             self.server.clone(),
             requester.clone(),
             self.prefs.clone(),
+            self.node.clone(),
         );
         self.progress.store.start_stream();
         loop {

@@ -1,22 +1,28 @@
 //! Ping requests of control. They name any URL, so they are answered over Noise or, for plain `HEAD`, only at the login server's own host;
-//! once per URL and one at a time.
+//! once per URL and one at a time. Pings of peers take their time, and so have a queue of their own.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{Method, Request, Uri, header};
-use http_body_util::Empty;
-use isthmus_tailnet_wire::control::{PingRequest, PingResponse};
+use http_body_util::Full;
+use isthmus_tailnet_wire::control::PingRequest;
 use tokio::sync::{mpsc, watch};
 
 use super::error::{ControlError, in_time};
+use super::peer_ping::{self, Kind};
 use super::session::{Requester, send_http1};
 use super::{Dialer, Server, c2n};
-use crate::node::NodePrefs;
+use crate::node::{NodeHandle, NodePrefs};
 
 /// URLs that are remembered as answered.
 const MAX_ANSWERED: usize = 64;
+
+/// Ways to ping one peer at once.
+const MAX_KINDS: usize = 4;
 
 /// Requests that wait while one is answered.
 const MAX_WAITING: usize = 8;
@@ -25,19 +31,52 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Takes ping requests of one session.
 pub(crate) struct Pings {
-    queue: mpsc::Sender<Answer>,
+    answers: mpsc::Sender<Answer>,
+    peers: mpsc::Sender<PeerPings>,
     answered: VecDeque<String>,
     server: Server,
     prefs: watch::Receiver<NodePrefs>,
 }
 
-/// How a ping request is answered.
+/// What a ping request asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum Answer {
-    /// `HEAD` at the login server's host.
-    Head { server: Server, path: String },
-    /// Over Noise.
-    Noise { method: Method, path: String, body: Bytes },
+enum Plan {
+    /// An answer at once.
+    Answer(Answer),
+    /// Pings of a peer.
+    Peer(PeerPings),
+}
+
+/// A request to answer with.
+#[derive(Debug, PartialEq, Eq)]
+struct Answer {
+    to: Destination,
+    method: Method,
+    body: Bytes,
+}
+
+/// Where an answer goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Destination {
+    /// The login server's host, in the clear or by TLS.
+    Host { server: Server, path: String },
+    /// Control, over Noise.
+    Noise { path: String },
+}
+
+/// Pings of a peer, each with an answer of its own.
+#[derive(Debug, PartialEq, Eq)]
+struct PeerPings {
+    to: Destination,
+    address: IpAddr,
+    kinds: Vec<Kind>,
+}
+
+/// How answers are sent.
+#[derive(Clone)]
+struct Sender {
+    dialer: Dialer,
+    requester: Requester,
 }
 
 impl Pings {
@@ -47,18 +86,26 @@ impl Pings {
         server: Server,
         requester: Requester,
         prefs: watch::Receiver<NodePrefs>,
+        node: NodeHandle,
     ) -> Self {
-        let (queue, mut waiting) = mpsc::channel(MAX_WAITING);
+        let (answers, mut waiting) = mpsc::channel(MAX_WAITING);
+        let (peers, mut waiting_peers) = mpsc::channel::<PeerPings>(MAX_WAITING);
+        let sender = Sender { dialer, requester };
+        let sender_of_pings = sender.clone();
         tokio::spawn(async move {
             while let Some(answer) = waiting.recv().await {
-                let answered = in_time("answer a ping of control", LIMIT, give(&dialer, &requester, answer)).await;
-                if let Err(error) = answered {
-                    tracing::debug!(%error, "a ping of control is not answered");
-                }
+                sender.give(answer).await;
+            }
+        });
+        tokio::spawn(async move {
+            while let Some(pings) = waiting_peers.recv().await {
+                let kinds = pings.kinds.iter();
+                join_all(kinds.map(|kind| sender_of_pings.ping(&node, &pings, *kind))).await;
             }
         });
         Self {
-            queue,
+            answers,
+            peers,
             answered: VecDeque::new(),
             server,
             prefs,
@@ -75,72 +122,87 @@ impl Pings {
         }
         self.answered.push_back(request.url.clone());
         let planned = plan(request, &self.server, &self.prefs.borrow());
-        let Some(answer) = planned else {
-            tracing::warn!(url = request.url, types = request.types, "a ping of control is refused");
-            return;
+        let taken = match planned {
+            None => {
+                tracing::warn!(url = request.url, types = request.types, "a ping of control is refused");
+                return;
+            }
+            Some(Plan::Answer(answer)) => self.answers.try_send(answer).is_ok(),
+            Some(Plan::Peer(pings)) => self.peers.try_send(pings).is_ok(),
         };
-        if self.queue.try_send(answer).is_err() {
+        if !taken {
             tracing::debug!("a ping of control is dropped, too many wait");
         }
     }
 }
 
 /// How to answer; nothing for what is refused.
-fn plan(request: &PingRequest, login: &Server, prefs: &NodePrefs) -> Option<Answer> {
+fn plan(request: &PingRequest, login: &Server, prefs: &NodePrefs) -> Option<Plan> {
     let url: Uri = request.url.parse().ok()?;
     let path = url.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    match request.types.as_str() {
-        "" if request.url_is_noise => Some(Answer::Noise {
-            method: Method::HEAD,
-            path,
-            body: Bytes::new(),
-        }),
-        "" => {
-            let server = Server::of(&url)?;
-            (server.host == login.host).then_some(Answer::Head { server, path })
-        }
-        "c2n" => {
-            let body = c2n::answer(&request.payload.0, prefs).into();
-            Some(Answer::Noise {
-                method: Method::POST,
-                path,
-                body,
-            })
-        }
-        kinds => {
-            let response = PingResponse {
-                kind: kinds.split(',').next().unwrap_or_default().to_owned(),
-                ip: request.ip.clone(),
-                err: "this node does not ping on request".to_owned(),
-                ..PingResponse::default()
-            };
-            let body = serde_json::to_vec(&response).ok()?.into();
-            Some(Answer::Noise {
-                method: Method::POST,
-                path,
-                body,
-            })
-        }
+    let is_c2n = request.types == "c2n";
+    let to = if request.url_is_noise || is_c2n {
+        Destination::Noise { path }
+    } else {
+        let server = Server::of(&url).filter(|server| server.host == login.host)?;
+        Destination::Host { server, path }
+    };
+    if request.types.is_empty() || is_c2n {
+        let (method, body) = if is_c2n {
+            (Method::POST, c2n::answer(&request.payload.0, prefs).into())
+        } else {
+            (Method::HEAD, Bytes::new())
+        };
+        return Some(Plan::Answer(Answer { to, method, body }));
     }
+    let mut kinds: Vec<Kind> = request.types.split(',').filter_map(peer_ping::kind).collect();
+    kinds.truncate(MAX_KINDS);
+    let address = request.ip.parse().ok().filter(|_| !kinds.is_empty())?;
+    Some(Plan::Peer(PeerPings { to, address, kinds }))
 }
 
-async fn give(dialer: &Dialer, requester: &Requester, answer: Answer) -> Result<(), ControlError> {
-    const ACTION: &str = "answer a ping of control";
-    match answer {
-        Answer::Noise { method, path, body } => requester.send(ACTION, method, &path, body).await.map(drop),
-        Answer::Head { server, path } => {
-            let request = Request::head(path)
-                .header(header::HOST, server.authority())
-                .body(Empty::new())
-                .map_err(super::session::broken(ACTION))?;
-            send_http1(dialer, &server, ACTION, request).await.map(drop)
+impl Sender {
+    async fn give(&self, answer: Answer) {
+        const ACTION: &str = "answer a ping of control";
+        if let Err(error) = in_time(ACTION, LIMIT, self.send(ACTION, answer)).await {
+            tracing::debug!(%error, "a ping of control is not answered");
         }
+    }
+
+    async fn send(&self, action: &'static str, answer: Answer) -> Result<(), ControlError> {
+        let Answer { to, method, body } = answer;
+        match to {
+            Destination::Noise { path } => self.requester.send(action, method, &path, body).await.map(drop),
+            Destination::Host { server, path } => {
+                let request = Request::builder()
+                    .method(method)
+                    .uri(path)
+                    .header(header::HOST, server.authority())
+                    .body(Full::new(body))
+                    .map_err(super::session::broken(action))?;
+                send_http1(&self.dialer, &server, action, request).await.map(drop)
+            }
+        }
+    }
+
+    /// Pings once and tells the result. Like Go clients, a node says nothing of a peer that does not answer.
+    async fn ping(&self, node: &NodeHandle, pings: &PeerPings, kind: Kind) {
+        let Some(response) = peer_ping::ping(node, pings.address, kind).await else {
+            tracing::debug!(?kind, "a peer that control wants pinged does not answer");
+            return;
+        };
+        let body = serde_json::to_vec(&response)
+            .expect("a ping's result serialises")
+            .into();
+        let (to, method) = (pings.to.clone(), Method::POST);
+        self.give(Answer { to, method, body }).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::PingKind;
 
     fn request(url: &str, types: &str, noise: bool) -> PingRequest {
         PingRequest {
@@ -180,7 +242,12 @@ mod tests {
             &login(),
             &NodePrefs::default(),
         );
-        let Some(Answer::Head { server, path }) = answer else {
+        let Some(Plan::Answer(Answer {
+            to: Destination::Host { server, path },
+            method: Method::HEAD,
+            ..
+        })) = answer
+        else {
             panic!("{answer:?}")
         };
         assert_eq!((server.port, path.as_str()), (8080, "/machine/ping?id=1"));
@@ -193,22 +260,39 @@ mod tests {
             &login(),
             &NodePrefs::default(),
         );
-        let Some(Answer::Noise { method, path, .. }) = answer else {
+        let Some(Plan::Answer(Answer {
+            to: Destination::Noise { path },
+            method,
+            ..
+        })) = answer
+        else {
             panic!("{answer:?}")
         };
         assert_eq!((method, path.as_str()), (Method::POST, "/c2n/token"));
     }
 
     #[test]
-    fn request_to_ping_a_peer_is_declined_with_a_reason() {
-        let answer = plan(
-            &request("http://x/ping", "disco,TSMP", true),
-            &login(),
-            &NodePrefs::default(),
-        );
-        let Some(Answer::Noise { body, .. }) = answer else {
-            panic!("{answer:?}")
+    fn peer_is_pinged_in_every_way_that_is_known_and_the_result_goes_where_it_may() {
+        let asked = |url: &str, types: &str, noise: bool| {
+            let request = PingRequest {
+                ip: "100.64.0.2".to_owned(),
+                ..request(url, types, noise)
+            };
+            plan(&request, &login(), &NodePrefs::default())
         };
-        assert!(String::from_utf8_lossy(&body).contains("does not ping on request"));
+        let planned = asked("http://x/ping?id=1", "disco,TSMP,carrier pigeon", true);
+        let expected = PeerPings {
+            to: Destination::Noise {
+                path: "/ping?id=1".to_owned(),
+            },
+            address: [100, 64, 0, 2].into(),
+            kinds: vec![Kind::Of(PingKind::Disco), Kind::Of(PingKind::Tsmp)],
+        };
+        assert_eq!(planned, Some(Plan::Peer(expected)));
+        assert!(asked("https://control.example.com/ping", "ICMP", false).is_some());
+        assert_eq!(asked("https://other.example.com/ping", "ICMP", false), None);
+        assert_eq!(asked("http://x/ping", "carrier pigeon", true), None);
+        let nobody = request("http://x/ping", "disco", true);
+        assert_eq!(plan(&nobody, &login(), &NodePrefs::default()), None);
     }
 }

@@ -8,7 +8,7 @@ use h2::RecvStream;
 use h2::client::SendRequest;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper_util::rt::TokioIo;
 use isthmus_tailnet_wire::control::ServerKeys;
 use isthmus_tailnet_wire::noise::{HANDSHAKE_HEADER, UPGRADE_PATH, UPGRADE_PROTOCOL, prologue};
@@ -33,6 +33,8 @@ const MAX_ANSWER: usize = 1 << 20;
 
 /// Longest text of an error that is kept.
 const MAX_MESSAGE: usize = 500;
+
+type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An open session. It ends when it is dropped.
 pub(crate) struct Session {
@@ -260,7 +262,7 @@ pub(crate) async fn send_http1(
     dialer: &Dialer,
     server: &Server,
     action: &'static str,
-    request: Request<Empty<Bytes>>,
+    request: Request<impl Body<Data = Bytes, Error: Into<BoxedError>> + Send + 'static>,
 ) -> Result<(Response<Incoming>, Option<IpAddr>), ControlError> {
     let Connected { stream, local } = dialer.connect(server).await?;
     let connection = TokioIo::new(stream);

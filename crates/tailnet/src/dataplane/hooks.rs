@@ -1,6 +1,8 @@
 //! What the data plane tells others, through bounded channels: who does not listen loses messages, never memory.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use isthmus_tailnet_core::key::NodeKey;
 use isthmus_tailnet_core::netmap::RegionId;
@@ -31,6 +33,7 @@ pub struct Hooks {
     pub relayed: mpsc::Receiver<ForRelay>,
     /// Inner packets of peers that are for the node itself and not for its machine.
     pub consumed: mpsc::Receiver<Box<[u8]>>,
+    awaits_echoes: Arc<AtomicBool>,
 }
 
 /// A datagram for a peer at a relay.
@@ -83,6 +86,7 @@ pub(super) struct HookSenders {
     pub(super) events: mpsc::Sender<PeerEvent>,
     relayed: mpsc::Sender<ForRelay>,
     consumed: mpsc::Sender<Box<[u8]>>,
+    awaits_echoes: Arc<AtomicBool>,
 }
 
 impl HookSenders {
@@ -92,6 +96,11 @@ impl HookSenders {
         self.relayed.try_send(ForRelay { region, to, datagram }).is_ok()
     }
 
+    /// Whether the node itself waits for an echo.
+    pub(super) fn awaits_echoes(&self) -> bool {
+        self.awaits_echoes.load(Ordering::Relaxed)
+    }
+
     /// Hands a packet to the node itself; nothing happens when many wait already.
     pub(super) fn hand_over(&self, packet: &[u8]) {
         let _ = self.consumed.try_send(packet.into());
@@ -99,23 +108,31 @@ impl HookSenders {
 }
 
 impl Hooks {
+    /// Says whether this node waits for echoes that it asked for itself. While it does, all that come in are handed over as well.
+    pub fn await_echoes(&self, wanted: bool) {
+        self.awaits_echoes.store(wanted, Ordering::Relaxed);
+    }
+
     pub(super) fn channels() -> (HookSenders, Self) {
         let (datagrams, datagram_receiver) = mpsc::channel(MAX_DATAGRAMS);
         let (events, event_receiver) = mpsc::channel(MAX_EVENTS);
         let (consumed, consumed_receiver) = mpsc::channel(MAX_CONSUMED);
         let (relayed, relayed_receiver) = mpsc::channel(MAX_RELAYED);
+        let awaits_echoes = Arc::new(AtomicBool::default());
         (
             HookSenders {
                 datagrams,
                 events,
                 relayed,
                 consumed,
+                awaits_echoes: Arc::clone(&awaits_echoes),
             },
             Self {
                 datagrams: datagram_receiver,
                 events: event_receiver,
                 relayed: relayed_receiver,
                 consumed: consumed_receiver,
+                awaits_echoes,
             },
         )
     }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
+use isthmus_tailnet_core::echo;
 use isthmus_tailnet_core::filter::{DropReason, Verdict, protocol};
 
 use super::DropCause;
@@ -81,7 +82,12 @@ impl<'a> InboundJudge<'a> {
             return Judgement::Pass;
         };
         match filter.inbound(&self.entry.peer.key, packet, self.now) {
-            Verdict::Accept => Judgement::Pass,
+            Verdict::Accept => {
+                if self.hooks.awaits_echoes() && echo::reply(packet).is_some() {
+                    self.hooks.hand_over(packet);
+                }
+                Judgement::Pass
+            }
             Verdict::Consume => {
                 self.hooks.hand_over(packet);
                 Judgement::Taken

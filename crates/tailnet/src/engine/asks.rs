@@ -1,9 +1,11 @@
 //! Answers questions of the node's owner.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use isthmus_tailnet_core::disco::{Message, TransactionId};
+use isthmus_tailnet_core::echo;
 use isthmus_tailnet_core::key::NodeKey;
 use isthmus_tailnet_core::netmap::Peer;
 use isthmus_tailnet_core::tsmp;
@@ -37,6 +39,7 @@ pub(crate) enum Ask {
 pub(crate) struct Awaited {
     disco: BTreeMap<TransactionId, Waiting>,
     tsmp: BTreeMap<[u8; tsmp::DATA], Waiting>,
+    echoes: BTreeMap<[u8; echo::DATA], Waiting>,
 }
 
 struct Waiting {
@@ -63,11 +66,25 @@ impl Awaited {
         }
     }
 
+    /// Takes the reply to an echo request.
+    pub(super) fn take_echo(&mut self, data: [u8; echo::DATA]) {
+        if let Some(waiting) = self.echoes.remove(&data) {
+            let path = waiting.path;
+            waiting.answer(path);
+        }
+    }
+
+    /// Whether an echo is waited for.
+    pub(super) fn has_echoes(&self) -> bool {
+        !self.echoes.is_empty()
+    }
+
     /// Forgets the pings that were not answered.
     pub(super) fn forget(&mut self, now: Instant) {
         let is_fresh = |waiting: &Waiting| waiting.sent + PATIENCE > now;
         self.disco.retain(|_, waiting| is_fresh(waiting));
         self.tsmp.retain(|_, waiting| is_fresh(waiting));
+        self.echoes.retain(|_, waiting| is_fresh(waiting));
     }
 }
 
@@ -123,6 +140,7 @@ impl Engine {
         match kind {
             PingKind::Disco => self.ping_by_disco(&peer, waiting),
             PingKind::Tsmp => self.ping_by_tsmp(&peer, waiting),
+            PingKind::Icmp => self.ping_by_icmp(&peer, waiting),
         }
     }
 
@@ -151,19 +169,32 @@ impl Engine {
     }
 
     fn ping_by_tsmp(&mut self, peer: &Peer, waiting: Waiting) {
-        let own = self.applied.netmap.as_ref().map(|netmap| netmap.own.addresses.clone());
-        let pairs = own.into_iter().flatten().filter_map(|own| {
-            let address = peer
-                .addresses
-                .iter()
-                .find(|address| address.is_ipv4() == own.is_ipv4())?;
-            Some((own, *address))
-        });
         let data = rand::random();
-        let packet = { pairs }.next().and_then(|(from, to)| tsmp::ping(from, to, data));
+        let packet = self.ends(peer).and_then(|(from, to)| tsmp::ping(from, to, data));
         if let Some(mut packet) = packet {
             self.awaited.tsmp.insert(data, waiting);
             self.plane.send_packet(&mut packet);
         }
+    }
+
+    fn ping_by_icmp(&mut self, peer: &Peer, waiting: Waiting) {
+        let data = rand::random();
+        let packet = self.ends(peer).and_then(|(from, to)| echo::request(from, to, data));
+        if let Some(mut packet) = packet {
+            self.awaited.echoes.insert(data, waiting);
+            self.hooks.await_echoes(true);
+            self.plane.send_packet(&mut packet);
+        }
+    }
+
+    /// An address of this node and one of the peer, of one family.
+    fn ends(&self, peer: &Peer) -> Option<(IpAddr, IpAddr)> {
+        let own = &self.applied.netmap.as_ref()?.own.addresses;
+        let mut pairs = own.iter().filter_map(|own| {
+            let mut theirs = peer.addresses.iter();
+            let address = theirs.find(|address| address.is_ipv4() == own.is_ipv4())?;
+            Some((*own, *address))
+        });
+        pairs.next()
     }
 }

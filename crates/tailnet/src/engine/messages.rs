@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use isthmus_tailnet_core::echo;
 use isthmus_tailnet_core::paths::Action;
 use isthmus_tailnet_core::tsmp;
 use isthmus_tailnet_core::wireguard::DatagramKind;
@@ -64,6 +65,9 @@ impl Engine {
     pub(super) fn take_packet(&mut self, packet: &[u8]) {
         if let Some(data) = tsmp::pong(packet) {
             self.awaited.take_tsmp(data);
+        }
+        if let Some(data) = echo::reply(packet) {
+            self.awaited.take_echo(data);
         }
         if let Some(mut answer) = tsmp::answer(packet) {
             self.plane.send_packet(&mut answer);

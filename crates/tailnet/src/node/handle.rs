@@ -9,11 +9,15 @@ use crate::engine::Ask;
 /// Asks a running node. Cheap to clone; it does not keep the node running.
 #[derive(Debug, Clone)]
 pub struct NodeHandle {
-    pub(super) status: watch::Receiver<NodeStatus>,
-    pub(super) asks: mpsc::Sender<Ask>,
+    status: watch::Receiver<NodeStatus>,
+    asks: mpsc::Sender<Ask>,
 }
 
 impl NodeHandle {
+    pub(crate) const fn new(status: watch::Receiver<NodeStatus>, asks: mpsc::Sender<Ask>) -> Self {
+        Self { status, asks }
+    }
+
     /// The node's status now and in the future.
     pub fn status(&self) -> watch::Receiver<NodeStatus> {
         self.status.clone()

@@ -40,6 +40,8 @@ pub enum PingKind {
     Disco,
     /// By TSMP: through the tunnel, answered by the peer's node.
     Tsmp,
+    /// By ICMP: through the tunnel, answered by the peer's machine, if the tailnet's policy and the machine let it.
+    Icmp,
 }
 
 /// The answer to a ping.
@@ -47,7 +49,7 @@ pub enum PingKind {
 pub struct PingAnswer {
     /// From the ping to its answer.
     pub latency: Duration,
-    /// The way the answer came; for TSMP the way the ping went.
+    /// The way the answer came; for TSMP and ICMP the way the ping went.
     pub path: Option<Path>,
 }
 

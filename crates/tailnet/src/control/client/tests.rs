@@ -9,6 +9,7 @@ use h2::server::SendResponse;
 use isthmus_tailnet_core::key::DiscoKey;
 use isthmus_tailnet_wire::framing::encode_frame;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::state::{MemoryStore, StateValues};
@@ -99,6 +100,7 @@ fn client(url: &str) -> (Client, watch::Receiver<NodeStatus>, watch::Sender<Node
         facts: watch::channel(facts).1,
         prefs,
         status,
+        node: NodeHandle::new(watch::channel(NodeStatus::default()).1, mpsc::channel(1).0),
         session: watch::channel(None).0,
         progress: Progress::default(),
     };
