@@ -24,6 +24,10 @@ use frames::Key;
 
 /// How long to wait after a change for those that come with it: a registration is followed by an update at once.
 const SETTLE: Duration = Duration::from_millis(50);
+/// How much longer for each that is told: where many look, a change costs more, and more changes are told together.
+const SETTLE_EACH: Duration = Duration::from_micros(200);
+/// The longest wait.
+const LONGEST_SETTLE: Duration = Duration::from_secs(1);
 /// Compression level of zstd: the fastest.
 const LEVEL: i32 = 1;
 
@@ -37,7 +41,8 @@ pub(crate) async fn publish(shared: Arc<Shared>) {
             end = changes.changed() => if end.is_err() { return },
             () = shared.shutdown.begun() => return,
         }
-        tokio::time::sleep(SETTLE).await;
+        let settle = SETTLE + SETTLE_EACH * shared.watchers();
+        tokio::time::sleep(settle.min(LONGEST_SETTLE)).await;
         changes.borrow_and_update();
         shared.publish();
     }

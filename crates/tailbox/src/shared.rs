@@ -137,6 +137,11 @@ impl Shared {
         self.pictures.send_replace(self.picture());
     }
 
+    /// How many are shown pictures.
+    pub(crate) fn watchers(&self) -> u32 {
+        u32::try_from(self.pictures.receiver_count()).unwrap_or(u32::MAX)
+    }
+
     /// The pictures that map streams are shown.
     pub(crate) fn pictures(&self) -> watch::Receiver<Arc<Picture>> {
         self.pictures.subscribe()

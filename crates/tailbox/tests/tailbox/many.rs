@@ -23,7 +23,7 @@ const WATCHERS: usize = 3;
 /// How often all roam, some connect anew, and others leave and join.
 const ROUNDS: u16 = 4;
 /// How many machines do anything at the same time.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 16;
 /// How long a round may take.
 const PATIENCE: Duration = Duration::from_mins(10);
 /// KiB of the server for each node, in any build. Most of it belongs to its connection.
