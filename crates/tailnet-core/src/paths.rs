@@ -1,7 +1,8 @@
 //! Which UDP address leads to each peer: found, checked and kept open by disco pings.
 //!
 //! While a peer shares no relay with this node, this node's own pings are the only thing that opens a way through a NAT in front of it.
-//! So every peer that is online is pinged without being asked, and its path is kept warm while idle.
+//! So every peer that is online is pinged without being asked, and its path is kept warm while idle. Only where a relay is shared, and
+//! nobody is expected to open something soon, traffic is waited for: see [`Target::eager`].
 //!
 //! A state machine without I/O: time and randomness come in, [`Action`]s come out.
 
@@ -112,9 +113,13 @@ impl Paths {
             let is_new_run = same_run.is_none();
             let mut peer = same_run.unwrap_or_else(|| PeerPaths::new(target.disco));
             let has_news = peer.set_endpoints(&target.endpoints, target.online, &self.forbidden);
-            if is_new_run || (has_news && peer.path().is_none()) {
+            let became_eager = peer.set_eager(target.eager);
+            let is_news = is_new_run || ((has_news || became_eager) && peer.path().is_none());
+            if is_news && peer.is_sought() {
                 peer.search_soon();
-                self.newcomers.push_back(target.key);
+                if !self.newcomers.contains(&target.key) {
+                    self.newcomers.push_back(target.key);
+                }
             }
             if is_new_run && had_path {
                 actions.push(Action::Path {
@@ -150,7 +155,7 @@ impl Paths {
     pub fn set_active(&mut self, active: &[NodeKey]) {
         let active: BTreeSet<&NodeKey> = active.iter().collect();
         for (key, peer) in &mut self.peers {
-            peer.is_active = active.contains(key);
+            peer.set_active(active.contains(key));
         }
     }
 
@@ -234,7 +239,7 @@ impl Paths {
             disco: *sender,
             message: Message::Pong { id, observed: from },
         }];
-        let awaits = self
+        let is_awaited = self
             .sent
             .values()
             .any(|ping| ping.to == from && ping.at + ANSWER_LIMIT > now);
@@ -243,7 +248,7 @@ impl Paths {
             return actions;
         };
         let mut to = Vec::new();
-        if peer.heard_from(from, now) && !awaits {
+        if peer.heard_from(from, is_awaited, now) {
             to.push(from);
         }
         // A peer that moved is not where it was.
@@ -293,7 +298,9 @@ impl Paths {
         let mut next = self.next_newcomer.map_or(now, |next| next.max(now));
         while next <= now {
             let Some(key) = self.newcomers.pop_front() else { break };
-            let Some(peer) = self.peers.get_mut(&key) else { continue };
+            let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.is_sought()) else {
+                continue;
+            };
             let to = peer.begin_search(now);
             self.search(key, &to, now, random, actions);
             next += Duration::from_secs(1) / NEW_PEERS_PER_SECOND;

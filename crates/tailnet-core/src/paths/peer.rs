@@ -36,17 +36,30 @@ const WORTH_CHANGING: Duration = Duration::from_millis(2);
 pub(super) struct PeerPaths {
     pub(super) disco: DiscoKey,
     /// Traffic flows with the peer.
-    pub(super) is_active: bool,
+    is_active: bool,
+    /// A path is looked for before there is traffic.
+    is_eager: bool,
+    /// There was traffic, or the peer asked to be pinged.
+    is_wanted: bool,
     online: Option<bool>,
     /// Where control says the peer is.
     named: Vec<SocketAddr>,
-    /// Where the peer's pings came from, with the time of the last.
-    learned: BTreeMap<SocketAddr, Instant>,
+    /// Where the peer's pings came from.
+    learned: BTreeMap<SocketAddr, Learned>,
     best: Option<Best>,
     last_call: Option<Instant>,
     last_called: Option<Instant>,
     last_search: Option<Instant>,
     pause: Duration,
+}
+
+/// An address that the peer pinged from.
+#[derive(Debug)]
+struct Learned {
+    /// When it last did.
+    heard: Instant,
+    /// When it was last pinged because of that.
+    pinged: Option<Instant>,
 }
 
 /// The path in use.
@@ -64,6 +77,8 @@ impl PeerPaths {
         Self {
             disco,
             is_active: false,
+            is_eager: false,
+            is_wanted: false,
             online: None,
             named: Vec::new(),
             learned: BTreeMap::new(),
@@ -121,6 +136,24 @@ impl PeerPaths {
         has_news
     }
 
+    /// Takes whether traffic flows with the peer.
+    pub(super) fn set_active(&mut self, is_active: bool) {
+        self.is_active = is_active;
+        self.is_wanted |= is_active;
+    }
+
+    /// Takes whether a path is looked for before there is traffic; true when that begins.
+    pub(super) fn set_eager(&mut self, is_eager: bool) -> bool {
+        let begins = is_eager && !self.is_eager;
+        self.is_eager = is_eager;
+        begins
+    }
+
+    /// Whether a path is looked for.
+    pub(super) fn is_sought(&self) -> bool {
+        self.is_eager || self.is_wanted
+    }
+
     /// Whether a search begins now.
     pub(super) fn has_begun_search(&self, now: Instant) -> bool {
         self.last_search == Some(now)
@@ -151,6 +184,7 @@ impl PeerPaths {
             .copied()
             .filter(|endpoint| is_probeable(*endpoint, forbidden));
         let to: Vec<_> = to.take(MAX_ENDPOINTS - MAX_LEARNED).collect();
+        self.is_wanted = true;
         if self.best.is_none() {
             self.last_search = Some(now);
             self.search_soon();
@@ -163,7 +197,9 @@ impl PeerPaths {
         self.pause = SEARCH_PAUSE.0;
     }
 
-    pub(super) fn may_search_for_traffic(&self, now: Instant) -> bool {
+    /// Whether traffic begins a search now; there is traffic.
+    pub(super) fn may_search_for_traffic(&mut self, now: Instant) -> bool {
+        self.is_wanted = true;
         self.best.is_none() && self.last_search.is_none_or(|last| last + WANTED_PAUSE <= now)
     }
 
@@ -175,20 +211,31 @@ impl PeerPaths {
         self.named.iter().chain(learned).copied().collect()
     }
 
-    /// The peer pinged from `from`; true when it is worth to ping there in answer.
-    pub(super) fn heard_from(&mut self, from: SocketAddr, now: Instant) -> bool {
-        self.learned.insert(from, now);
+    /// The peer pinged from `from`, where an answer `is_awaited` from already; true when it is worth to ping there in answer. That is now and then: both sides may do so, and
+    /// would go on for ever.
+    pub(super) fn heard_from(&mut self, from: SocketAddr, is_awaited: bool, now: Instant) -> bool {
+        let pause = if self.best.is_some() { FRESH } else { WANTED_PAUSE };
+        let is_fresh = |best: &Best| best.address == from && best.answered + FRESH > now;
+        let is_known = self.best.as_ref().is_some_and(is_fresh);
+        let learned = self.learned.entry(from).or_insert(Learned {
+            heard: now,
+            pinged: None,
+        });
+        learned.heard = now;
+        let pings = !is_known && !is_awaited && learned.pinged.is_none_or(|last| last + pause <= now);
+        if pings {
+            learned.pinged = Some(now);
+        }
         if self.learned.len() > MAX_LEARNED
             && let Some(oldest) = self
                 .learned
                 .iter()
-                .min_by_key(|(_, heard)| **heard)
+                .min_by_key(|(_, learned)| learned.heard)
                 .map(|(address, _)| *address)
         {
             self.learned.remove(&oldest);
         }
-        let is_fresh = |best: &Best| best.address == from && best.answered + FRESH > now;
-        !self.best.as_ref().is_some_and(is_fresh)
+        pings
     }
 
     /// The peer may be elsewhere: gives the address of the path, to be pinged, unless that is being done or it has just answered.
@@ -282,8 +329,13 @@ impl PeerPaths {
     }
 
     fn due_search(&mut self, now: Instant) -> Vec<SocketAddr> {
-        let Some(last) = self.last_search else {
-            return Vec::new();
+        let Some(last) = self.last_search.filter(|_| self.is_sought()) else {
+            // Newcomers that nobody wants yet have their turn.
+            return if self.is_wanted {
+                self.begin_search(now)
+            } else {
+                Vec::new()
+            };
         };
         let pause = if self.online == Some(false) {
             OFFLINE_PAUSE

@@ -29,6 +29,7 @@ fn target(key: NodeKey, disco: DiscoKey, endpoints: &[SocketAddr]) -> Target {
         disco,
         endpoints: endpoints.to_vec(),
         online: Some(true),
+        eager: true,
     }
 }
 
@@ -117,6 +118,42 @@ fn online_peer_is_pinged_without_traffic_and_its_answer_makes_a_path() {
     assert_eq!(bench.paths.path(&PEER), None);
     assert_eq!(paths_set(&bench.pong(at(2), sent[1].1)), [Some(at(2))]);
     assert_eq!(bench.paths.path(&PEER), Some(at(2)));
+}
+
+#[test]
+fn peer_that_is_waited_for_is_left_alone_until_traffic_or_its_own_call() {
+    let waits = || Target {
+        eager: false,
+        ..target(PEER, RUN, &[at(1)])
+    };
+    let mut bench = Bench::new(vec![waits()]);
+    assert_eq!(bench.pass(Duration::from_mins(5)), []);
+    let why = bench.paths.direct_state(&PEER, &NetworkReport::default()).obstacle;
+    assert_eq!(why, Some(WhyNotDirect::NotSought));
+
+    let sent = bench.call(|paths, now, random| paths.wanted(&PEER, now, random));
+    assert_eq!(pings(&sent).len(), 1);
+    assert!(
+        !pings(&bench.pass(Duration::from_mins(1))).is_empty(),
+        "it is sought from then on"
+    );
+
+    let mut bench = Bench::new(vec![waits()]);
+    bench.paths.set_active(&[PEER]);
+    assert_eq!(pings(&bench.tick()).len(), 1, "traffic flows by relay");
+
+    let mut bench = Bench::new(vec![waits()]);
+    bench.called(RUN, &[at(2)]);
+    assert!(
+        !pings(&bench.pass(Duration::from_mins(1))).is_empty(),
+        "it wants to be reached"
+    );
+
+    let mut bench = Bench::new(vec![waits()]);
+    bench
+        .paths
+        .update(vec![target(PEER, RUN, &[at(1)])], AddressSet::default());
+    assert_eq!(pings(&bench.tick()).len(), 1, "it is waited for no longer");
 }
 
 #[test]
@@ -299,6 +336,22 @@ fn path_changes_only_for_a_clearly_faster_one() {
     let fresh = pings(&bench.ping_from(at(3), RUN, Some(PEER)));
     bench.now += Duration::from_millis(10);
     assert_eq!(paths_set(&bench.pong(at(3), fresh[0].1)), [Some(at(3))]);
+}
+
+#[test]
+fn two_that_ping_back_each_other_from_a_second_address_come_to_an_end() {
+    let mut bench = Bench::new(vec![target(PEER, RUN, &[at(1)])]);
+    bench.establish(at(1));
+    let mut sent = 0;
+    for _ in 0..100 {
+        bench.now += Duration::from_millis(20);
+        for (to, id) in pings(&bench.ping_from(at(2), RUN, Some(PEER))) {
+            assert_eq!(to, at(2));
+            sent += 1;
+            bench.pong(to, id);
+        }
+    }
+    assert_eq!(sent, 1);
 }
 
 #[test]
