@@ -51,7 +51,7 @@ fn state_is_kept_in_the_secret_beside_the_keys_of_others() {
     let Some(server) = apiserver::shared() else { return };
     Runtime::new().unwrap().block_on(async {
         let client = proxy_client(server, "proxy-state").await;
-        let store = SecretStore::new(client.clone(), "ingress-state");
+        let store = SecretStore::new(&client, "ingress-state");
         assert!(store.load().await.unwrap().is_empty());
         let operators = r#"{"stringData":{"isthmus.json":"{}","note":"of the operator"}}"#;
         kubectl(
@@ -68,7 +68,7 @@ fn state_is_kept_in_the_secret_beside_the_keys_of_others() {
             .await
             .unwrap();
         // Another process reads the same.
-        let state = SecretStore::new(client, "ingress-state").load().await.unwrap();
+        let state = SecretStore::new(&client, "ingress-state").load().await.unwrap();
         let expected = [
             ("_machinekey", "privkey:1"),
             ("note", "of the operator"),

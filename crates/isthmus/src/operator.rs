@@ -3,6 +3,7 @@
 use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use isthmus_kubernetes::{ACCOUNT_FOLDER, in_cluster};
 use isthmus_operator_core::{cluster_domain, service_proxy::is_tag, settings::Settings};
 use isthmus_runtime::{
     Shutdown,
@@ -10,8 +11,6 @@ use isthmus_runtime::{
 };
 use isthmus_tailnet_api as tailnet;
 
-/// Where the kubelet puts the namespace of a Pod.
-const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// How long one request to the tailnet's API may take.
 const TAILNET_TIMEOUT: Duration = Duration::from_secs(30);
@@ -76,6 +75,9 @@ pub(crate) struct Arguments {
     /// Where health and metrics are served
     #[arg(long, env = "OPERATOR_LISTEN", default_value = "[::]:8080")]
     listen: SocketAddr,
+    /// Folder with the token, the namespace and the certificate authorities of a ServiceAccount
+    #[arg(long, env = "OPERATOR_SERVICE_ACCOUNT", default_value = ACCOUNT_FOLDER)]
+    service_account: PathBuf,
     /// Name of this replica
     #[arg(long, env = "POD_NAME", default_value = "operator")]
     pod_name: String,
@@ -89,9 +91,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
     }
     let shutdown = Shutdown::new();
     shutdown.begin_on_signals().context("cannot install signal handlers")?;
-    let client = kube::Client::try_default()
-        .await
-        .context("cannot find the Kubernetes API server")?;
+    let client = in_cluster(&arguments.service_account).context("cannot find the Kubernetes API server")?;
     let config = config(arguments)?;
     isthmus_operator::run(client, config, shutdown).await?;
     Ok(())
@@ -165,7 +165,7 @@ fn credentials(arguments: &Arguments) -> Result<tailnet::Credentials> {
 fn settings(arguments: Arguments, login_server: String) -> Result<Settings> {
     let namespace = match arguments.namespace {
         Some(namespace) => namespace,
-        None => fs::read_to_string(NAMESPACE_FILE)
+        None => fs::read_to_string(arguments.service_account.join("namespace"))
             .context("cannot tell the operator's namespace: set OPERATOR_NAMESPACE")?
             .trim()
             .to_owned(),

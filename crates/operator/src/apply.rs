@@ -4,12 +4,11 @@
 //! spec of an egress Service, is a merge patch bound to the version it was made from. Every write to a user's object
 //! carries its UID, so that a deleted object is not made again.
 
-use std::fmt::Debug;
-
 use isthmus_contract::{
     field_manager::{PROXY_CLASS, SERVICE_PROXY},
     finalizer,
 };
+use isthmus_kubernetes::{Object, all, namespaced};
 use isthmus_operator_core::{
     proxy_class::ProxyClass,
     service_monitor::ServiceMonitor,
@@ -63,12 +62,13 @@ impl Writer {
 
     async fn apply<K>(&self, object: &K) -> Result<K, Error>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned,
     {
         let name = object.name_any();
-        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
-        api.patch(&name, &manager(), &Patch::Apply(object))
-            .await
+        let api = namespaced::<K>(&self.client, &self.namespace);
+        let applied = patch(&api, &name, &manager(), &Patch::Apply(Object::of(object))).await;
+        applied
+            .and_then(Object::read)
             .map_err(|cause| Error::kubernetes(format!("apply {} {name}", K::kind(&())), cause))
     }
 
@@ -99,23 +99,13 @@ impl Writer {
 
     async fn delete<K>(&self, object: &K, policy: PropagationPolicy) -> Result<(), Error>
     where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
         let name = object.name_any();
-        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
-        let parameters = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: object.uid(),
-                resource_version: None,
-            }),
-            propagation_policy: Some(policy),
-            ..DeleteParams::default()
-        };
-        match api.delete(&name, &parameters).await {
-            Ok(_) => Ok(()),
-            Err(cause) if is_not_found(&cause) => Ok(()),
-            Err(cause) => Err(Error::kubernetes(format!("delete {} {name}", K::kind(&())), cause)),
-        }
+        let api = namespaced::<K>(&self.client, &self.namespace);
+        delete(&api, &name, object.uid(), policy)
+            .await
+            .map_err(|cause| Error::kubernetes(format!("delete {} {name}", K::kind(&())), cause))
     }
 
     /// Puts our finalizer on a user's Service, or takes it off.
@@ -127,11 +117,8 @@ impl Writer {
             "metadata": {"uid": service.metadata.uid, "finalizers": finalizers},
         });
         let action = || format!("change the finalizers of Service {}", service.name_any());
-        let result = self
-            .services(service)
-            .patch(&service.name_any(), &manager(), &Patch::Apply(body))
-            .await;
-        let result = match result {
+        let patch = Patch::Apply(body);
+        let result = match self.write_service(service, &manager(), &patch).await {
             Ok(service) if !held && holds_finalizer(&service) => self.take_finalizer(&service).await,
             other => other,
         };
@@ -155,10 +142,7 @@ impl Writer {
             field_manager: Some(SERVICE_PROXY.to_owned()),
             ..PatchParams::default()
         };
-        let services = self.services(service);
-        services
-            .patch(&service.name_any(), &parameters, &Patch::Merge(&body))
-            .await
+        self.write_service(service, &parameters, &Patch::Merge(body)).await
     }
 
     /// Changes the spec or an annotation of a user's Service: the only write to a user's object that is no server-side
@@ -168,13 +152,14 @@ impl Writer {
             field_manager: Some(SERVICE_PROXY.to_owned()),
             ..PatchParams::default()
         };
-        let services = self.services(service);
         let name = service.name_any();
-        let mut result = services.patch(&name, &parameters, &Patch::Merge(&patch.body)).await;
+        let body = Patch::Merge(patch.body.clone());
+        let mut result = self.write_service(service, &parameters, &body).await;
         let invalid = result.as_ref().err().filter(|cause| is_invalid(cause));
         if let (Some(cause), Some(fallback)) = (invalid, &patch.fallback) {
             tracing::info!(error = %cause, service = name, "restoring without addresses and ports of before");
-            result = services.patch(&name, &parameters, &Patch::Merge(fallback)).await;
+            let body = Patch::Merge(fallback.clone());
+            result = self.write_service(service, &parameters, &body).await;
         }
         result.map_err(|cause| Error::kubernetes(format!("change Service {name}"), cause))
     }
@@ -191,11 +176,10 @@ impl Writer {
         if let Some(entries) = status.load_balancer.as_ref().filter(|entries| !entries.is_empty()) {
             body["status"]["loadBalancer"] = json!({"ingress": entries});
         }
-        match self
-            .services(service)
-            .patch_status(&service.name_any(), &manager(), &Patch::Apply(body))
-            .await
-        {
+        let services = self.services(service);
+        let patch = Patch::Apply(body);
+        let written = services.patch_status(&service.name_any(), &manager(), &patch).await;
+        match written.and_then(Object::read) {
             Ok(service) => Ok(Some(service)),
             Err(cause) if is_not_found(&cause) => Ok(None),
             Err(cause) => Err(Error::kubernetes(
@@ -214,7 +198,7 @@ impl Writer {
             "metadata": {"uid": class.metadata.uid},
             "status": {"conditions": [condition]},
         });
-        let api: Api<ProxyClass> = Api::all(self.client.clone());
+        let api = all::<ProxyClass>(&self.client);
         let manager = PatchParams::apply(PROXY_CLASS).force();
         match api.patch_status(&name, &manager, &Patch::Apply(body)).await {
             Ok(_) => Ok(()),
@@ -226,11 +210,50 @@ impl Writer {
         }
     }
 
-    fn services(&self, service: &Service) -> Api<Service> {
-        Api::namespaced(
-            self.client.clone(),
-            service.metadata.namespace.as_deref().unwrap_or_default(),
-        )
+    async fn write_service(
+        &self,
+        service: &Service,
+        parameters: &PatchParams,
+        patch: &Patch<Value>,
+    ) -> Result<Service, kube::Error> {
+        let services = self.services(service);
+        services.patch(&service.name_any(), parameters, patch).await?.read()
+    }
+
+    fn services(&self, service: &Service) -> Api<Object> {
+        let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
+        namespaced::<Service>(&self.client, namespace)
+    }
+}
+
+async fn patch(
+    api: &Api<Object>,
+    name: &str,
+    parameters: &PatchParams,
+    patch: &Patch<Object>,
+) -> Result<Object, kube::Error> {
+    api.patch(name, parameters, patch).await
+}
+
+/// Deletes the object with this UID. Gone is fine.
+async fn delete(
+    api: &Api<Object>,
+    name: &str,
+    uid: Option<String>,
+    policy: PropagationPolicy,
+) -> Result<(), kube::Error> {
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid,
+            resource_version: None,
+        }),
+        propagation_policy: Some(policy),
+        ..DeleteParams::default()
+    };
+    match api.delete(name, &parameters).await {
+        Ok(_) => Ok(()),
+        Err(cause) if is_not_found(&cause) => Ok(()),
+        Err(cause) => Err(cause),
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use isthmus_kubernetes::Object;
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     ResourceExt as _,
@@ -180,7 +181,7 @@ impl Entry {
             .service()
             .map(|service| (service.namespace.unwrap_or_default(), service.name));
         Self {
-            text: serde_json::to_vec(&object)
+            text: serde_json::to_vec(&Object::of(&object))
                 .expect("Kubernetes objects always serialise")
                 .into_boxed_slice(),
             service,
@@ -190,7 +191,10 @@ impl Entry {
     }
 
     fn read<K: Kept>(&self) -> K {
-        serde_json::from_slice(&self.text).expect("what an object of this kind was written to reads as one")
+        let object: Object = serde_json::from_slice(&self.text).expect("the text of an object is one");
+        object
+            .read()
+            .expect("what an object of this kind was written to reads as one")
     }
 }
 

@@ -1,12 +1,13 @@
 //! Events on users' objects: one per piece of news, never a reason to fail.
 
+use isthmus_kubernetes::{Object, namespaced};
 use isthmus_operator_core::service_proxy::{Note, NoteKind};
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
     jiff::Timestamp,
 };
-use kube::{Api, Client, Resource, ResourceExt as _, api::PostParams};
+use kube::{Client, Resource, ResourceExt as _, api::PostParams};
 
 /// What the events say they come from.
 const CONTROLLER: &str = "isthmus.dev/operator";
@@ -24,8 +25,8 @@ where
     let namespace = object.namespace().unwrap_or_else(|| CLUSTER_NAMESPACE.to_owned());
     let mut event = event(instance, &object.object_ref(&()), note, Timestamp::now());
     event.metadata.namespace = Some(namespace.clone());
-    let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
-    if let Err(error) = api.create(&PostParams::default(), &event).await {
+    let api = namespaced::<Event>(client, &namespace);
+    if let Err(error) = api.create(&PostParams::default(), &Object::of(&event)).await {
         let error: &dyn std::error::Error = &error;
         tracing::warn!(error, reason = note.reason, "cannot publish an event");
     }

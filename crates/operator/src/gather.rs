@@ -6,6 +6,7 @@ use isthmus_contract::{
     label,
     name::{metrics_name, secret_name},
 };
+use isthmus_kubernetes::{Object, namespaced};
 use isthmus_operator_core::{
     service_monitor::ServiceMonitor,
     service_proxy::{Children, Input, belongs, is_for_metrics, possible_names, usual_name},
@@ -155,13 +156,15 @@ fn is_of_others<K: Kept>(cache: &Cache<K>, name: &str, mine: &dyn Fn(&ObjectMeta
 
 async fn first<K>(client: &Client, namespace: &str, selector: &str) -> Result<Option<K>, Error>
 where
-    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
-    K: Clone + std::fmt::Debug + DeserializeOwned,
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + DeserializeOwned,
 {
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let list = api
-        .list(&ListParams::default().labels(selector))
-        .await
-        .map_err(|cause| Error::kubernetes(format!("list {}s of a proxy", K::kind(&())), cause))?;
+    let found = first_of(&namespaced::<K>(client, namespace), selector).await;
+    found
+        .and_then(|object| object.map(Object::read).transpose())
+        .map_err(|cause| Error::kubernetes(format!("list {}s of a proxy", K::kind(&())), cause))
+}
+
+async fn first_of(api: &Api<Object>, selector: &str) -> Result<Option<Object>, kube::Error> {
+    let list = api.list(&ListParams::default().labels(selector)).await?;
     Ok(list.items.into_iter().min_by_key(kube::ResourceExt::name_any))
 }

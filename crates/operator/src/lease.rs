@@ -9,6 +9,7 @@ mod term;
 use std::time::{Duration, Instant};
 
 use isthmus_contract::field_manager;
+use isthmus_kubernetes::{Object, namespaced};
 use isthmus_runtime::Shutdown;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -49,7 +50,7 @@ impl Default for Timing {
 
 /// One candidate for leading.
 pub(crate) struct Candidate {
-    api: Api<Lease>,
+    api: Api<Object>,
     name: String,
     namespace: String,
     identity: String,
@@ -78,7 +79,7 @@ impl Candidate {
     /// A candidate called `identity` for the Lease `name` in `namespace`.
     pub(crate) fn new(client: &Client, namespace: &str, name: &str, identity: &str, timing: Timing) -> Self {
         Self {
-            api: Api::namespaced(client.clone(), namespace),
+            api: namespaced::<Lease>(client, namespace),
             name: name.to_owned(),
             namespace: namespace.to_owned(),
             identity: identity.to_owned(),
@@ -165,7 +166,7 @@ impl Candidate {
     /// Takes or renews the Lease if that is allowed.
     async fn attempt(&self, seen: &mut Option<Seen>) -> Result<Attempt, LeaseError> {
         let Some(lease) = self.get().await? else {
-            let (parameters, lease) = (parameters(), self.lease(None));
+            let (parameters, lease) = (parameters(), Object::of(&self.lease(None)));
             let request = self.api.create(&parameters, &lease);
             return won(timeout(self.timing.request, request).await);
         };
@@ -176,13 +177,14 @@ impl Candidate {
     }
 
     async fn get(&self) -> Result<Option<Lease>, LeaseError> {
-        Ok(timeout(self.timing.request, self.api.get_opt(&self.name)).await??)
+        let found = timeout(self.timing.request, self.api.get_opt(&self.name)).await??;
+        Ok(found.map(Object::read).transpose()?)
     }
 
     /// Writes over the version that was read; somebody who was faster wins.
     async fn replace(&self, lease: &Lease) -> Result<Attempt, LeaseError> {
-        let parameters = parameters();
-        let request = self.api.replace(&self.name, &parameters, lease);
+        let (parameters, lease) = (parameters(), Object::of(lease));
+        let request = self.api.replace(&self.name, &parameters, &lease);
         won(timeout(self.timing.request, request).await)
     }
 
@@ -237,7 +239,7 @@ fn parameters() -> PostParams {
     }
 }
 
-fn won(answer: Result<Result<Lease, kube::Error>, tokio::time::error::Elapsed>) -> Result<Attempt, LeaseError> {
+fn won(answer: Result<Result<Object, kube::Error>, tokio::time::error::Elapsed>) -> Result<Attempt, LeaseError> {
     match answer? {
         Ok(_) => Ok(Attempt::Leads),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(Attempt::Raced),

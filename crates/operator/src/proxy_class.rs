@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use isthmus_kubernetes::{all, namespaced};
 use isthmus_operator_core::{
     proxy_class::{self, Choice, ProxyClass, chosen_name},
     service_monitor::ServiceMonitor,
@@ -16,7 +17,7 @@ use isthmus_operator_core::{
 use isthmus_runtime::ErrorChain;
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{
-    Api, Client, ResourceExt as _,
+    Client, ResourceExt as _,
     runtime::reflector::{ObjectRef, Store},
 };
 use tokio::{sync::Notify, task::JoinSet, time::sleep};
@@ -64,14 +65,14 @@ impl Classes {
         let changed = Changed::default();
         let notice = changed.clone();
         let (store, known) = optional::watch(
-            Api::all(client.clone()),
+            all::<ProxyClass>(client),
             kube::runtime::watcher::Config::default(),
             move |class: &ProxyClass| notice.add([class.name_any()]),
             tasks,
         );
         let services = services.clone();
         let (service_monitors, monitors_known) = optional::watch(
-            Api::namespaced(client.clone(), namespace),
+            namespaced::<ServiceMonitor>(client, namespace),
             kube::runtime::watcher::Config::default()
                 .page_size(watch::PAGE)
                 .labels(&watch::ours()),

@@ -2,10 +2,12 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
+use isthmus_kubernetes::all;
 use isthmus_operator_core::settings::Settings;
 use isthmus_runtime::{Readiness, Shutdown, admin::Admin};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client};
+use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
@@ -65,7 +67,13 @@ pub enum RunError {
 ///
 /// # Errors
 /// When the health server cannot start, the cluster's identity cannot be read, or the Lease is lost.
-pub async fn run(client: Client, config: Config, shutdown: Shutdown) -> Result<(), RunError> {
+#[inline(never)]
+pub fn run(client: Client, config: Config, shutdown: Shutdown) -> BoxFuture<'static, Result<(), RunError>> {
+    // In a box it is compiled in this crate; an `async fn` would be compiled where it is awaited.
+    Box::pin(take_turns(client, config, shutdown))
+}
+
+async fn take_turns(client: Client, config: Config, shutdown: Shutdown) -> Result<(), RunError> {
     let mut registry = Registry::with_prefix(metrics::PREFIX);
     let metrics = Metrics::register(&mut registry);
     let readiness = Readiness::new();
@@ -115,8 +123,7 @@ async fn work(
     term: Term,
     shutdown: &Shutdown,
 ) -> Result<(), RunError> {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let identity = namespaces
+    let identity = all::<Namespace>(&client)
         .get_metadata(CLUSTER_IDENTITY)
         .await
         .map_err(RunError::ClusterIdentity)?;

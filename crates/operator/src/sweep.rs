@@ -2,11 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Debug,
     time::Duration,
 };
 
 use isthmus_contract::{annotation, label};
+use isthmus_kubernetes::{Object, all, namespaced};
 use isthmus_operator_core::service_proxy::{Action, cleanup, key_description_prefix};
 use isthmus_runtime::ErrorChain;
 use k8s_openapi::{
@@ -14,7 +14,6 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{Api, api::ListParams};
-use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
 use crate::{context::Context, devices, error::Error, gather, watch};
@@ -61,7 +60,7 @@ async fn orphans(context: &Context) -> Result<BTreeSet<String>, Error> {
     if uids.is_empty() {
         return Ok(uids);
     }
-    let api: Api<Service> = Api::all(context.client.clone());
+    let api = all::<Service>(&context.client);
     for_each(&api, ListParams::default(), "list Services", |service| {
         uids.remove(&service.uid.unwrap_or_default());
     })
@@ -133,7 +132,7 @@ async fn revoke_unheld_keys(context: &Context) -> Result<(), Error> {
 }
 
 async fn held_keys(context: &Context) -> Result<BTreeSet<String>, Error> {
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), &context.settings.namespace);
+    let api = namespaced::<Secret>(&context.client, &context.settings.namespace);
     let mut keys = BTreeSet::new();
     let ours = ListParams::default().labels(&watch::ours());
     for_each(&api, ours, "list Secrets", |secret| {
@@ -148,15 +147,12 @@ async fn held_keys(context: &Context) -> Result<BTreeSet<String>, Error> {
 }
 
 /// Gives the metadata of everything that is there to `take`, a page at a time.
-async fn for_each<K>(
-    api: &Api<K>,
+async fn for_each(
+    api: &Api<Object>,
     what: ListParams,
     action: &'static str,
     mut take: impl FnMut(ObjectMeta),
-) -> Result<(), Error>
-where
-    K: Clone + Debug + DeserializeOwned,
-{
+) -> Result<(), Error> {
     let mut page = what.limit(watch::PAGE);
     loop {
         let list = api

@@ -2,10 +2,11 @@
 //!
 //! Services are watched everywhere; everything else only in the operator's namespace and only what carries our label.
 
-use std::{fmt::Debug, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use isthmus_contract::label;
+use isthmus_kubernetes::{Object, all, events, namespaced, read_event};
 use isthmus_operator_core::settings::Settings;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
@@ -15,9 +16,8 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Resource,
     runtime::{
-        WatchStreamExt as _,
         reflector::{self, ObjectRef, Store, store::WriterDropped},
-        watcher::{self, Event, watcher},
+        watcher::{self, Event},
     },
 };
 use serde::de::DeserializeOwned;
@@ -125,9 +125,9 @@ struct Start<'a> {
 impl Start<'_> {
     fn watch_services(&mut self, settings: Settings) -> Store<Service> {
         let (store, mut writer) = reflector::store();
-        let api = Api::all(self.client.clone());
+        let api = all::<Service>(self.client);
         let everything = watcher::Config::default().page_size(PAGE);
-        self.watch(api, everything, move |event| {
+        self.watch("Service", api, everything, move |event| {
             let (event, touched) = of_interest(event, &settings);
             if let Some(event) = event {
                 writer.apply_watcher_event(&event);
@@ -139,45 +139,63 @@ impl Start<'_> {
 
     fn watch_ours<K>(&mut self) -> Cache<K>
     where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
-        K: Kept + Clone + Debug + Send + Sync + 'static,
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Kept + 'static,
     {
         let cache = Cache::default();
-        let api = Api::namespaced(self.client.clone(), self.namespace);
+        let api = namespaced::<K>(self.client, self.namespace);
         let ours = watcher::Config::default().page_size(PAGE).labels(&ours());
         let fed = cache.clone();
-        self.watch(api, ours, move |event| fed.take_in(event));
+        self.watch(&K::kind(&()), api, ours, move |event| fed.take_in(event));
         cache
     }
 
     /// Gives what is watched to `take_in`, which says whose news it is.
     fn watch<K>(
         &mut self,
-        api: Api<K>,
+        kind: &str,
+        api: Api<Object>,
         config: watcher::Config,
         mut take_in: impl FnMut(Event<K>) -> Vec<ObjectRef<Service>> + Send + 'static,
     ) where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        K: DeserializeOwned,
     {
-        let (queue, lists) = (self.changes.clone(), self.lists.clone());
-        self.tasks.spawn(async move {
-            let mut events = std::pin::pin!(watcher(api, config).default_backoff());
-            let mut turn = None;
-            while let Some(event) = events.next().await {
-                match &event {
-                    Ok(Event::Init) => turn = lists.clone().acquire_owned().await.ok(),
-                    Ok(Event::InitDone) | Err(_) => drop(turn.take()),
-                    Ok(_) => {}
-                }
-                match event {
-                    Ok(event) => take_in(event).iter().for_each(|service| queue.add(service)),
-                    Err(error) => {
-                        let error: &dyn std::error::Error = &error;
-                        tracing::warn!(error, kind = %K::kind(&()), "watching failed, trying again");
-                    }
-                }
+        let (kind, queue, lists) = (kind.to_owned(), self.changes.clone(), self.lists.clone());
+        let take_in = Box::new(move |event| read_event(event).map(&mut take_in));
+        self.tasks.spawn(follow(kind, api, config, take_in, queue, lists));
+    }
+}
+
+/// Says which Services an event is news for.
+type TakeIn = Box<dyn FnMut(Event<Object>) -> Result<Vec<ObjectRef<Service>>, kube::Error> + Send>;
+
+/// Takes in what happens to the objects of `api`, for ever. Not generic, so that it is compiled once for all kinds.
+async fn follow(
+    kind: String,
+    api: Api<Object>,
+    config: watcher::Config,
+    mut take_in: TakeIn,
+    queue: Changes,
+    lists: Arc<Semaphore>,
+) {
+    let mut events = events(api, config);
+    let mut turn = None;
+    while let Some(event) = events.next().await {
+        match &event {
+            Ok(Event::Init) => turn = lists.clone().acquire_owned().await.ok(),
+            Ok(Event::InitDone) | Err(_) => drop(turn.take()),
+            Ok(_) => {}
+        }
+        match event.map(&mut take_in) {
+            Ok(Ok(touched)) => touched.iter().for_each(|service| queue.add(service)),
+            Ok(Err(error)) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, kind, "left out an object that cannot be read");
             }
-        });
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, kind, "watching failed, trying again");
+            }
+        }
     }
 }
 

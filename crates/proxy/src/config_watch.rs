@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, future, stream};
+use isthmus_kubernetes::{events, namespaced};
 use isthmus_proxy_core::{Documents, Sources};
 use isthmus_runtime::Shutdown;
 use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, watcher};
-use kube::{Api, Client};
+use kube::runtime::watcher;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -103,28 +104,39 @@ fn secret_documents(
     let Some((client, name)) = secret else {
         return stream::pending().left_stream();
     };
-    let api: Api<Secret> = Api::default_namespaced(client);
+    let api = namespaced::<Secret>(&client, client.default_namespace());
     // Only with this selector does RBAC let a Role with resourceNames watch.
     let only_own = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    watcher(api, only_own)
-        .default_backoff()
+    events(api, only_own)
         .applied_objects()
         .filter_map(move |event| {
-            future::ready(match event {
-                Ok(secret) => {
-                    if let Some(keeper) = keeper.as_ref().filter(|keeper| keeper.is_lost(&secret)) {
-                        let keeper = Arc::clone(keeper);
-                        tokio::spawn(async move { keeper.restore().await });
+            let read = event.map_err(Unwatched::Watch);
+            future::ready(
+                match read.and_then(|object| object.read::<Secret>().map_err(Unwatched::Read)) {
+                    Ok(secret) => {
+                        if let Some(keeper) = keeper.as_ref().filter(|keeper| keeper.is_lost(&secret)) {
+                            let keeper = Arc::clone(keeper);
+                            tokio::spawn(async move { keeper.restore().await });
+                        }
+                        Some(documents_of(secret))
                     }
-                    Some(documents_of(secret))
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the configuration cannot be watched: files are read meanwhile");
-                    None
-                }
-            })
+                    Err(error) => {
+                        tracing::warn!(%error, "the configuration cannot be watched: files are read meanwhile");
+                        None
+                    }
+                },
+            )
         })
         .right_stream()
+}
+
+/// Why there is no news of the Secret.
+#[derive(Debug, thiserror::Error)]
+enum Unwatched {
+    #[error(transparent)]
+    Watch(watcher::Error),
+    #[error("the API server answers with something that is no Secret")]
+    Read(#[source] kube::Error),
 }
 
 fn documents_of(secret: Secret) -> Documents {

@@ -10,12 +10,13 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use isthmus_contract::{device_config, field_manager, secret_key};
+use isthmus_kubernetes::{Object, namespaced};
 use isthmus_runtime::ErrorChain;
 use isthmus_tailnet::state::{StateChanges, StateError, StateStore, StateValues};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource as _};
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
@@ -29,7 +30,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A Secret as a store of state.
 pub struct SecretStore {
-    api: Api<Secret>,
+    api: Api<Object>,
     name: String,
     /// Changes that are not in the Secret yet. Held across a write, so that writes keep their order.
     pending: Mutex<StateChanges>,
@@ -55,9 +56,9 @@ impl Known {
 
 impl SecretStore {
     /// The Secret `name` in the namespace of `client`.
-    pub fn new(client: Client, name: impl Into<String>) -> Self {
+    pub fn new(client: &Client, name: impl Into<String>) -> Self {
         Self {
-            api: Api::default_namespaced(client),
+            api: namespaced::<Secret>(client, client.default_namespace()),
             name: name.into(),
             pending: Mutex::default(),
             known: std::sync::Mutex::default(),
@@ -90,7 +91,8 @@ impl SecretStore {
         let deadline = Instant::now() + PATIENCE;
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.api.get_opt(&self.name).await {
+            let found = self.api.get_opt(&self.name).await;
+            match found.and_then(|found| found.map(Object::read::<Secret>).transpose()) {
                 Ok(secret) => {
                     let secret = secret.unwrap_or_default();
                     let version = version_of(&secret.metadata);
@@ -161,8 +163,8 @@ impl SecretStore {
             data: Some(data),
             ..Secret::default()
         };
-        let created = self.api.create(&PostParams::default(), &secret).await?;
-        Ok(created.metadata)
+        let created = self.api.create(&PostParams::default(), &Object::of(&secret)).await?;
+        Ok(created.meta().clone())
     }
 
     fn error(&self, action: &'static str) -> impl FnOnce(kube::Error) -> StateError {

@@ -17,6 +17,7 @@ mod target;
 use std::io;
 use std::net::SocketAddr;
 
+use futures_util::future::LocalBoxFuture;
 use isthmus_proxy_core::Settings;
 use isthmus_runtime::Shutdown;
 use isthmus_tailnet::NodeError;
@@ -70,7 +71,13 @@ pub enum ProxyError {
 ///
 /// What makes going on pointless: missing rights, contradicting settings, an unusable state. What waiting can mend (an
 /// unreachable control or API server, a refused login, a bad document) is no error: it is logged, published and tried again.
-pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), ProxyError> {
+#[inline(never)]
+pub fn run(settings: Settings, shutdown: Shutdown) -> LocalBoxFuture<'static, Result<(), ProxyError>> {
+    // In a box it is compiled in this crate; an `async fn` would be compiled where it is awaited.
+    Box::pin(start_and_serve(settings, shutdown))
+}
+
+async fn start_and_serve(settings: Settings, shutdown: Shutdown) -> Result<(), ProxyError> {
     let (proxy, node) = tokio::select! {
         started = start::start(settings, shutdown.clone()) => started?,
         () = shutdown.begun() => return Ok(()),

@@ -10,6 +10,7 @@ mod snapshot;
 mod start;
 mod status;
 
+use futures_util::future::BoxFuture;
 use ipnet::IpNet;
 use isthmus_tailnet_wire::keys as wire;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -58,7 +59,14 @@ impl Node {
     /// # Errors
     /// [`NodeError`] for what cannot get better by waiting: bad configuration, unusable state, missing rights. An unreachable control
     /// server is no error: the node keeps trying.
-    pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
+    #[inline(never)]
+    pub fn start(config: NodeConfig) -> BoxFuture<'static, Result<Self, NodeError>> {
+        // In a box the whole node is compiled in this crate, once and as fast as the rest of it. An `async fn` would be compiled in each
+        // crate that awaits it.
+        Box::pin(Self::open(config))
+    }
+
+    async fn open(config: NodeConfig) -> Result<Self, NodeError> {
         let server = Server::parse(&config.login_server).ok_or_else(|| NodeError::BadLoginServer {
             url: config.login_server.clone(),
         })?;

@@ -91,7 +91,8 @@ impl Stage {
 
     /// Starts an operator whose environment differs by `changes`.
     pub(crate) fn operator_with(&self, name: &str, changes: &[(&str, &str)]) -> Operator {
-        let (kubeconfig, credential) = self.rights(name);
+        let (account, credential) = self.rights(name);
+        let server = self.address();
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let metrics = free.local_addr().unwrap();
         drop(free);
@@ -102,7 +103,9 @@ impl Stage {
             .args(["--pdeathsig", "KILL", "--"])
             .arg(binary::isthmus())
             .arg("operator")
-            .env("KUBECONFIG", kubeconfig)
+            .env("KUBERNETES_SERVICE_HOST", server.ip().to_string())
+            .env("KUBERNETES_SERVICE_PORT", server.port().to_string())
+            .env("OPERATOR_SERVICE_ACCOUNT", account)
             .env("POD_NAME", name)
             .env("OPERATOR_NAMESPACE", "isthmus")
             .env("OPERATOR_LOGIN_SERVER", self.tailbox.url())
@@ -127,9 +130,18 @@ impl Stage {
         self.folder.path().join(name)
     }
 
-    /// A kubeconfig with a token of its own, and the token's id in the audit log.
+    /// A folder as the kubelet mounts it, with a token of its own, and the token's id in the audit log.
     fn rights(&self, name: &str) -> (PathBuf, String) {
         let token = self.kubectl(&["create", "token", "operator", "-n", "isthmus", "--duration", "2h"]);
+        let folder = self.file(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("token"), &token).unwrap();
+        fs::write(folder.join("namespace"), "isthmus").unwrap();
+        fs::write(
+            folder.join("ca.crt"),
+            self.of_cluster("certificate-authority-data | base64decode"),
+        )
+        .unwrap();
         let mut kubeconfig = Kubeconfig::read_from(self.server.kubeconfig()).unwrap();
         kubeconfig.auth_infos[0].auth_info = Some(serde_json::from_value(json!({"token": token.trim()})).unwrap());
         let path = self.file(&format!("{name}.kubeconfig"));
@@ -140,7 +152,19 @@ impl Stage {
         let id = self.kubectl(&["auth", "whoami", "-o", "json", "--kubeconfig", path.to_str().unwrap()]);
         let id: Value = serde_json::from_str(&id).unwrap();
         let id = &id["status"]["userInfo"]["extra"]["authentication.kubernetes.io/credential-id"][0];
-        (path, id.as_str().unwrap().to_owned())
+        (folder, id.as_str().unwrap().to_owned())
+    }
+
+    fn address(&self) -> SocketAddr {
+        let url = self.of_cluster("server");
+        url.strip_prefix("https://").unwrap().parse().unwrap()
+    }
+
+    /// What the administrator's kubeconfig has of the cluster.
+    fn of_cluster(&self, field: &str) -> String {
+        let (field, function) = field.split_once(" | ").unwrap_or((field, "print"));
+        let template = format!(r#"{{{{index .clusters 0 "cluster" "{field}" | {function}}}}}"#);
+        self.kubectl(&["config", "view", "--raw", "-o", &format!("go-template={template}")])
     }
 
     /// A fresh namespace for one test.

@@ -12,11 +12,23 @@ use crate::process::cargo;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("contract", &[]),
     ("operator-core", &["contract"]),
-    ("operator", &["contract", "operator-core", "runtime", "tailnet-api"]),
+    ("kubernetes", &["runtime"]),
+    (
+        "operator",
+        &["contract", "kubernetes", "operator-core", "runtime", "tailnet-api"],
+    ),
     ("proxy-core", &["contract"]),
     (
         "proxy",
-        &["contract", "proxy-core", "runtime", "sys", "tailnet", "tailnet-core"],
+        &[
+            "contract",
+            "kubernetes",
+            "proxy-core",
+            "runtime",
+            "sys",
+            "tailnet",
+            "tailnet-core",
+        ],
     ),
     ("runtime", &[]),
     ("sys", &[]),
@@ -29,6 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "isthmus",
         &[
             "contract",
+            "kubernetes",
             "operator",
             "operator-core",
             "proxy",

@@ -1,14 +1,14 @@
 //! Watching a kind that need not be installed in the cluster.
 
-use std::{fmt::Debug, time::Duration};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use isthmus_kubernetes::{Object, events, read_event};
 use kube::{
-    Api, Resource, ResourceExt as _,
+    Api, Resource,
     runtime::{
-        WatchStreamExt as _,
         reflector::{self, Store},
-        watcher::{self, Event, watcher},
+        watcher::{self, Event},
     },
 };
 use serde::de::DeserializeOwned;
@@ -66,27 +66,33 @@ where
 
 /// Keeps the objects of a kind, none while the cluster does not know it. `notice` hears of each that changes.
 pub(crate) fn watch<K>(
-    api: Api<K>,
+    api: Api<Object>,
     config: watcher::Config,
     notice: impl Fn(&K) + Send + 'static,
     tasks: &mut JoinSet<()>,
 ) -> (Store<K>, Presence)
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Send + Sync + 'static,
 {
-    let (store, writer) = reflector::store();
+    let (store, mut writer) = reflector::store();
     let (decide, decided) = watch::channel(None);
     tasks.spawn(async move {
-        let events = watcher(api, config)
-            .default_backoff()
-            .modify(|object| object.managed_fields_mut().clear())
-            .reflect(writer);
-        let mut events = std::pin::pin!(events);
+        let mut events = events(api, config);
         while let Some(event) = events.next().await {
-            match event {
-                Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => notice(&object),
-                Ok(Event::InitDone) => decide_that(&decide, true),
-                Ok(Event::Init) => {}
+            match event.map(read_event) {
+                Ok(Ok(event)) => {
+                    let event = without_managers(event);
+                    writer.apply_watcher_event(&event);
+                    match event {
+                        Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) => notice(&object),
+                        Event::InitDone => decide_that(&decide, true),
+                        Event::Init => {}
+                    }
+                }
+                Ok(Err(error)) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(error, kind = %K::kind(&()), "left out an object that cannot be read");
+                }
                 Err(error) if is_unknown_kind(&error) => {
                     tracing::debug!(kind = %K::kind(&()), "the cluster does not know this kind");
                     decide_that(&decide, false);
@@ -101,6 +107,13 @@ where
         }
     });
     (store, Presence(decided))
+}
+
+fn without_managers<K: Resource>(mut event: Event<K>) -> Event<K> {
+    if let Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) = &mut event {
+        object.meta_mut().managed_fields = None;
+    }
+    event
 }
 
 /// Only another answer is news.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use isthmus_contract::env;
+use isthmus_kubernetes::{ACCOUNT_FOLDER, in_cluster};
 use isthmus_proxy_core::{
     Documents, Login, LoginSource, Mode, Paths, Plan, ReservedPorts, Settings, TUN_NAME, TailnetAddresses, Tun,
 };
@@ -13,7 +14,7 @@ use isthmus_runtime::admin::Admin;
 use isthmus_runtime::{ErrorChain, Secret, Shutdown};
 use isthmus_tailnet::state::{FileStore, StateStore};
 use isthmus_tailnet::{Node, NodeConfig, NodePrefs, TunConfig};
-use kube::{Client, Config};
+use kube::Client;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -65,7 +66,7 @@ pub(super) async fn start(settings: Settings, shutdown: Shutdown) -> Result<(Pro
     };
     let cache = cache_folder(&settings);
     let secret = client.as_ref().zip(settings.kube_secret.as_ref());
-    let secret = secret.map(|(client, name)| Arc::new(SecretStore::new(client.clone(), name)));
+    let secret = secret.map(|(client, name)| Arc::new(SecretStore::new(client, name)));
     let store = state_store(&settings, secret.clone(), cache.as_deref())?;
     let publisher = client.as_ref().map(|_| Publisher::start(Arc::clone(&store)));
     let mut documents = watch_documents(&settings, client, secret, cache.as_deref(), shutdown)?;
@@ -115,8 +116,7 @@ async fn serve_on(address: SocketAddr, admin: Admin, shutdown: Shutdown) -> Resu
 }
 
 fn cluster_client() -> Result<Client, ProxyError> {
-    let config = Config::incluster().map_err(|error| ProxyError::Cluster(error.into()))?;
-    Client::try_from(config).map_err(|error| ProxyError::Cluster(error.into()))
+    in_cluster(Path::new(ACCOUNT_FOLDER)).map_err(|error| ProxyError::Cluster(error.into()))
 }
 
 /// A folder that outlives a restart of the container, if there is one.
