@@ -23,6 +23,10 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 const FLAGS: &str = "-C target-feature=+crt-static -C force-unwind-tables=no -C link-arg=-Wl,--icf=all \
                      -C link-arg=-Wl,-z,pack-relative-relocs";
 
+/// What the linker gets beside: tables for unwinding, which the standard library and the C library still bring, are left out, and so is the
+/// index of them.
+const SCRIPT: &str = "xtask/src/image/no_unwinding.ld";
+
 /// How to build the image.
 #[derive(Args)]
 pub(crate) struct ImageArgs {
@@ -92,7 +96,7 @@ fn build_static() -> Result<PathBuf> {
     let remap = format!("--remap-path-prefix={}=/isthmus", workspace_folder().display());
     let status = cargo()
         .args([
-            "build",
+            "rustc",
             "--release",
             "--package",
             "isthmus",
@@ -100,6 +104,11 @@ fn build_static() -> Result<PathBuf> {
             "isthmus",
             "--target",
             TARGET,
+            "--",
+            "-C",
+            "link-arg=-Wl,--no-eh-frame-hdr",
+            "-C",
+            &format!("link-arg=-Wl,-T,{}", workspace_folder().join(SCRIPT).display()),
         ])
         .env("RUSTFLAGS", format!("{FLAGS} {remap}"))
         .status()

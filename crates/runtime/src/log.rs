@@ -2,7 +2,10 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{fmt, registry};
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,24 +28,24 @@ pub struct InvalidFilter {
     source: tracing_subscriber::filter::ParseError,
 }
 
-/// Installs the process-wide log output. `filter` uses the directives of `tracing_subscriber::EnvFilter`, for example
-/// `info` or `info,isthmus_tailnet=debug`. A second call in the same process changes nothing.
+/// Installs the process-wide log output. `filter` is a list of levels by target, parted by commas, for example `info` or
+/// `info,isthmus_tailnet=debug`. A second call in the same process changes nothing.
 ///
 /// # Errors
-/// When `filter` is no valid list of directives.
+/// When `filter` is no such list.
 pub fn init(filter: &str, format: Format) -> Result<(), InvalidFilter> {
-    let parsed = EnvFilter::builder().parse(filter).map_err(|source| InvalidFilter {
+    let targets: Targets = filter.parse().map_err(|source| InvalidFilter {
         filter: filter.into(),
         source,
     })?;
-    let builder = fmt()
-        .with_env_filter(parsed)
-        .with_writer(std::io::stderr)
-        .with_target(true);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let filtered = registry().with(targets);
     // An error means that a subscriber exists already: the first one stays.
     let _first_wins = match format {
-        Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        Format::Json => builder.json().flatten_event(true).try_init(),
+        Format::Text => filtered
+            .with(lines.with_ansi(std::io::stderr().is_terminal()))
+            .try_init(),
+        Format::Json => filtered.with(lines.json().flatten_event(true)).try_init(),
     };
     Ok(())
 }
