@@ -12,6 +12,8 @@ use isthmus_runtime::Resolver;
 use isthmus_runtime::resolve::ConnectError;
 use kube::client::Body;
 use rustls_pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -19,6 +21,14 @@ use crate::account::Trust;
 
 /// How long a connection may take to come up.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the head of an answer may take: the API server itself gives up after 60 seconds (`--request-timeout`), and begins to answer
+/// a watch at once.
+const ANSWER: Duration = Duration::from_secs(70);
+/// A server whose machine is gone does not say so: after this time without an answer of its kernel a connection is dead. Watches are
+/// otherwise silent for minutes.
+const SILENCE: Duration = Duration::from_secs(30);
+/// A connection on which nothing comes is asked for life after this time, and again as often.
+const ASK: Duration = Duration::from_secs(10);
 /// How long a connection without a request is kept.
 const IDLE: Duration = Duration::from_secs(90);
 /// Connections without a request that are kept.
@@ -36,6 +46,12 @@ pub enum DialError {
     /// Neither in time.
     #[error("no connection to the API server within {} s", PATIENCE.as_secs())]
     Timeout,
+    /// Connected, but no answer.
+    #[error("no answer from the API server within {} s", ANSWER.as_secs())]
+    Silent,
+    /// The socket cannot be set up.
+    #[error("cannot set up a socket for the API server")]
+    Socket(#[source] io::Error),
     /// The connection broke, or what came was no HTTP.
     #[error("HTTP with the API server failed")]
     Http(#[source] hyper::Error),
@@ -92,7 +108,8 @@ impl Connections {
                 Some(sender) => sender,
                 None => self.dial().await?,
             };
-            match sender.try_send_request(request).await {
+            let answer = timeout(ANSWER, sender.try_send_request(request)).await;
+            match answer.map_err(|_| DialError::Silent)? {
                 Ok(answer) => {
                     self.idle.keep(sender);
                     return Ok(answer);
@@ -113,6 +130,7 @@ impl Connections {
     async fn open(&self) -> Result<SendRequest<Body>, DialError> {
         let connected = self.resolver.connect(&self.host, self.port).await;
         let stream = connected.map_err(DialError::Connect)?;
+        watch_over(&stream).map_err(DialError::Socket)?;
         let connector = TlsConnector::from(self.trust.config());
         let stream = connector
             .connect(self.name.clone(), stream)
@@ -126,4 +144,14 @@ impl Connections {
         });
         Ok(sender)
     }
+}
+
+/// Has the kernel notice a server that is gone, and send what is small at once.
+fn watch_over(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(ASK).with_interval(ASK);
+    socket.set_tcp_keepalive(&keepalive)?;
+    // It bounds unanswered questions for life as well as unacknowledged data.
+    socket.set_tcp_user_timeout(Some(SILENCE))
 }
