@@ -1,8 +1,7 @@
 //! Which UDP address leads to each peer: found, checked and kept open by disco pings.
 //!
 //! While a peer shares no relay with this node, this node's own pings are the only thing that opens a way through a NAT in front of it.
-//! So every peer that is online is pinged without being asked, and its path is kept warm while idle. Only where a relay is shared, and
-//! nobody is expected to open something soon, traffic is waited for: see [`Target::eager`].
+//! So every peer that is online is pinged without being asked, and its path is kept warm while idle.
 //!
 //! A state machine without I/O: time and randomness come in, [`Action`]s come out.
 
@@ -113,9 +112,7 @@ impl Paths {
             let is_new_run = same_run.is_none();
             let mut peer = same_run.unwrap_or_else(|| PeerPaths::new(target.disco));
             let has_news = peer.set_endpoints(&target.endpoints, target.online, &self.forbidden);
-            let became_eager = peer.set_eager(target.eager);
-            let is_news = is_new_run || ((has_news || became_eager) && peer.path().is_none());
-            if is_news && peer.is_sought() {
+            if is_new_run || (has_news && peer.path().is_none()) {
                 peer.search_soon();
                 if !self.newcomers.contains(&target.key) {
                     self.newcomers.push_back(target.key);
@@ -155,7 +152,7 @@ impl Paths {
     pub fn set_active(&mut self, active: &[NodeKey]) {
         let active: BTreeSet<&NodeKey> = active.iter().collect();
         for (key, peer) in &mut self.peers {
-            peer.set_active(active.contains(key));
+            peer.is_active = active.contains(key);
         }
     }
 
@@ -298,9 +295,7 @@ impl Paths {
         let mut next = self.next_newcomer.map_or(now, |next| next.max(now));
         while next <= now {
             let Some(key) = self.newcomers.pop_front() else { break };
-            let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.is_sought()) else {
-                continue;
-            };
+            let Some(peer) = self.peers.get_mut(&key) else { continue };
             let to = peer.begin_search(now);
             self.search(key, &to, now, random, actions);
             next += Duration::from_secs(1) / NEW_PEERS_PER_SECOND;

@@ -198,10 +198,8 @@ impl Engine {
         self.applied.filter = self.applied.filter.with_plan(netmap.filter_plan(policy, &offers, now));
         self.update_netcheck();
         self.choose_home(&netmap);
-        let targets = self.applied.peers.iter().filter_map(|(peer, _)| target(&netmap, peer));
-        let actions = self
-            .paths
-            .update(targets.collect(), forbidden(&netmap, &self.applied.machine));
+        let targets = self.applied.peers.iter().filter_map(|(peer, _)| target(peer)).collect();
+        let actions = self.paths.update(targets, forbidden(&netmap, &self.applied.machine));
         self.act(actions);
         self.apply_snapshot();
         if let Err(error) = self.apply_interface(&netmap).await {
@@ -269,13 +267,12 @@ fn usable_peers(netmap: &Netmap, policy: RoutePolicy, now: SystemTime) -> Vec<(A
     }
 }
 
-fn target(netmap: &Netmap, peer: &Peer) -> Option<Target> {
+fn target(peer: &Arc<Peer>) -> Option<Target> {
     Some(Target {
         key: peer.key,
         disco: peer.disco?,
         endpoints: peer.endpoints.clone(),
         online: peer.online,
-        eager: netmap.is_eager_for(peer),
     })
 }
 

@@ -52,21 +52,7 @@ impl Netmap {
         addresses.chain(routes).collect()
     }
 
-    /// Whether a peer carries this node's very tags: another replica, or another proxy of the same operator. Such peers come and go
-    /// together and in numbers, and hardly ever talk.
-    pub fn is_sibling(&self, peer: &Peer) -> bool {
-        let of = |tags: &[String]| tags.iter().cloned().collect::<BTreeSet<_>>();
-        !self.own.tags.is_empty() && of(&self.own.tags) == of(&peer.tags)
-    }
-
-    /// Whether a direct path to a peer is looked for before there is traffic. Only siblings are left until then, and only those that a
-    /// relay leads to: without one, nothing but the pings of both sides opens a way through their NATs.
-    pub fn is_eager_for(&self, peer: &Peer) -> bool {
-        let has_relay = peer.home.is_some_and(|home| self.relays.contains_key(&home));
-        !(has_relay && self.is_sibling(peer))
-    }
-
-    /// The peers that are online, are no siblings, may open something here, and have a session at `now`: those that may be waiting for this node.
+    /// The peers that are online, may open something here, and have a session at `now`: those that may be waiting for this node.
     pub fn expecting_peers(&self, policy: RoutePolicy, now: SystemTime) -> Vec<NodeKey> {
         let rules = self.resolved_rules();
         let admits = |source: &IpAddr| {
@@ -76,13 +62,9 @@ impl Netmap {
         };
         self.usable_peers(policy, now)
             .into_iter()
-            .filter(|(peer, _)| self.may_wait(peer) && peer.addresses.iter().any(admits))
+            .filter(|(peer, _)| peer.online == Some(true) && !peer.jailed && peer.addresses.iter().any(admits))
             .map(|(peer, _)| peer.key)
             .collect()
-    }
-
-    fn may_wait(&self, peer: &Peer) -> bool {
-        peer.online == Some(true) && !peer.jailed && !self.is_sibling(peer)
     }
 
     /// What the packet filter of a node that `offers` routes has to enforce at `now`.

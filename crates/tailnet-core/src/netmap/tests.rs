@@ -398,34 +398,3 @@ fn own_key_is_expired_when_control_says_so_or_its_time_has_come() {
     assert!(with("Expired", json!(true)) && with("KeyExpiry", json!("2020-01-01T00:00:00Z")));
     assert!(!with("KeyExpiry", json!("0001-01-01T00:00:00Z")) && !with("KeyExpiry", json!("2200-01-01T00:00:00Z")));
 }
-
-#[test]
-fn paths_to_siblings_with_a_relay_wait_for_traffic_and_siblings_are_not_greeted() {
-    let relays = json!({"DERPMap": {"Regions": {"7": {"RegionID": 7, "RegionCode": "t", "Nodes": [
-        {"Name": "7a", "RegionID": 7, "HostName": "relay.example.com"}
-    ]}}}});
-    let own = |tags: Value| {
-        let mut own = first()["Node"].clone();
-        own["Tags"] = tags;
-        json!({"Node": own})
-    };
-    let with = |tags: Value, home: u16| {
-        let mut peer = peer(2);
-        (peer["Tags"], peer["HomeDERP"]) = (tags, json!(home));
-        json!({"PeersChanged": [peer]})
-    };
-    let (both, same) = (json!(["tag:k8s", "tag:a"]), json!(["tag:a", "tag:k8s"]));
-    for (own_tags, tags, home, waits, sibling) in [
-        (&both, &same, 7, true, true),
-        (&both, &same, 8, false, true),
-        (&both, &same, 0, false, true),
-        (&both, &json!(["tag:k8s"]), 7, false, false),
-        (&json!([]), &json!([]), 7, false, false),
-    ] {
-        let map = map(&[relays.clone(), own(own_tags.clone()), with(tags.clone(), home)]);
-        let peer = map.peers.values().find(|peer| peer.id == 2).expect("it was named");
-        assert_eq!(map.is_eager_for(peer), !waits, "{own_tags} {tags} {home}");
-        let greeted = map.expecting_peers(RoutePolicy::default(), now());
-        assert_eq!(greeted.contains(&peer.key), !sibling, "{own_tags} {tags} {home}");
-    }
-}

@@ -17,8 +17,6 @@ pub struct Target {
     pub endpoints: Vec<SocketAddr>,
     /// Whether control says it is online; nothing for unknown.
     pub online: Option<bool>,
-    /// Whether a path is looked for before there is traffic.
-    pub eager: bool,
 }
 
 /// What the caller has to do.

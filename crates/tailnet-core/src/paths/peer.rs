@@ -36,11 +36,7 @@ const WORTH_CHANGING: Duration = Duration::from_millis(2);
 pub(super) struct PeerPaths {
     pub(super) disco: DiscoKey,
     /// Traffic flows with the peer.
-    is_active: bool,
-    /// A path is looked for before there is traffic.
-    is_eager: bool,
-    /// There was traffic, or the peer asked to be pinged.
-    is_wanted: bool,
+    pub(super) is_active: bool,
     online: Option<bool>,
     /// Where control says the peer is.
     named: Vec<SocketAddr>,
@@ -77,8 +73,6 @@ impl PeerPaths {
         Self {
             disco,
             is_active: false,
-            is_eager: false,
-            is_wanted: false,
             online: None,
             named: Vec::new(),
             learned: BTreeMap::new(),
@@ -136,24 +130,6 @@ impl PeerPaths {
         has_news
     }
 
-    /// Takes whether traffic flows with the peer.
-    pub(super) fn set_active(&mut self, is_active: bool) {
-        self.is_active = is_active;
-        self.is_wanted |= is_active;
-    }
-
-    /// Takes whether a path is looked for before there is traffic; true when that begins.
-    pub(super) fn set_eager(&mut self, is_eager: bool) -> bool {
-        let begins = is_eager && !self.is_eager;
-        self.is_eager = is_eager;
-        begins
-    }
-
-    /// Whether a path is looked for.
-    pub(super) fn is_sought(&self) -> bool {
-        self.is_eager || self.is_wanted
-    }
-
     /// Whether a search begins now.
     pub(super) fn has_begun_search(&self, now: Instant) -> bool {
         self.last_search == Some(now)
@@ -184,7 +160,6 @@ impl PeerPaths {
             .copied()
             .filter(|endpoint| is_probeable(*endpoint, forbidden));
         let to: Vec<_> = to.take(MAX_ENDPOINTS - MAX_LEARNED).collect();
-        self.is_wanted = true;
         if self.best.is_none() {
             self.last_search = Some(now);
             self.search_soon();
@@ -197,9 +172,7 @@ impl PeerPaths {
         self.pause = SEARCH_PAUSE.0;
     }
 
-    /// Whether traffic begins a search now; there is traffic.
-    pub(super) fn may_search_for_traffic(&mut self, now: Instant) -> bool {
-        self.is_wanted = true;
+    pub(super) fn may_search_for_traffic(&self, now: Instant) -> bool {
         self.best.is_none() && self.last_search.is_none_or(|last| last + WANTED_PAUSE <= now)
     }
 
@@ -211,8 +184,8 @@ impl PeerPaths {
         self.named.iter().chain(learned).copied().collect()
     }
 
-    /// The peer pinged from `from`, where an answer `is_awaited` from already; true when it is worth to ping there in answer. That is now and then: both sides may do so, and
-    /// would go on for ever.
+    /// The peer pinged from `from`, where an answer `is_awaited` from already; true when it is worth to ping there in answer. That is now
+    /// and then: both sides may do so, and would go on for ever.
     pub(super) fn heard_from(&mut self, from: SocketAddr, is_awaited: bool, now: Instant) -> bool {
         let pause = if self.best.is_some() { FRESH } else { WANTED_PAUSE };
         let is_fresh = |best: &Best| best.address == from && best.answered + FRESH > now;
@@ -329,13 +302,8 @@ impl PeerPaths {
     }
 
     fn due_search(&mut self, now: Instant) -> Vec<SocketAddr> {
-        let Some(last) = self.last_search.filter(|_| self.is_sought()) else {
-            // Newcomers that nobody wants yet have their turn.
-            return if self.is_wanted {
-                self.begin_search(now)
-            } else {
-                Vec::new()
-            };
+        let Some(last) = self.last_search else {
+            return Vec::new();
         };
         let pause = if self.online == Some(false) {
             OFFLINE_PAUSE

@@ -29,7 +29,6 @@ fn target(key: NodeKey, disco: DiscoKey, endpoints: &[SocketAddr]) -> Target {
         disco,
         endpoints: endpoints.to_vec(),
         online: Some(true),
-        eager: true,
     }
 }
 
@@ -118,42 +117,6 @@ fn online_peer_is_pinged_without_traffic_and_its_answer_makes_a_path() {
     assert_eq!(bench.paths.path(&PEER), None);
     assert_eq!(paths_set(&bench.pong(at(2), sent[1].1)), [Some(at(2))]);
     assert_eq!(bench.paths.path(&PEER), Some(at(2)));
-}
-
-#[test]
-fn peer_that_is_waited_for_is_left_alone_until_traffic_or_its_own_call() {
-    let waits = || Target {
-        eager: false,
-        ..target(PEER, RUN, &[at(1)])
-    };
-    let mut bench = Bench::new(vec![waits()]);
-    assert_eq!(bench.pass(Duration::from_mins(5)), []);
-    let why = bench.paths.direct_state(&PEER, &NetworkReport::default()).obstacle;
-    assert_eq!(why, Some(WhyNotDirect::NotSought));
-
-    let sent = bench.call(|paths, now, random| paths.wanted(&PEER, now, random));
-    assert_eq!(pings(&sent).len(), 1);
-    assert!(
-        !pings(&bench.pass(Duration::from_mins(1))).is_empty(),
-        "it is sought from then on"
-    );
-
-    let mut bench = Bench::new(vec![waits()]);
-    bench.paths.set_active(&[PEER]);
-    assert_eq!(pings(&bench.tick()).len(), 1, "traffic flows by relay");
-
-    let mut bench = Bench::new(vec![waits()]);
-    bench.called(RUN, &[at(2)]);
-    assert!(
-        !pings(&bench.pass(Duration::from_mins(1))).is_empty(),
-        "it wants to be reached"
-    );
-
-    let mut bench = Bench::new(vec![waits()]);
-    bench
-        .paths
-        .update(vec![target(PEER, RUN, &[at(1)])], AddressSet::default());
-    assert_eq!(pings(&bench.tick()).len(), 1, "it is waited for no longer");
 }
 
 #[test]

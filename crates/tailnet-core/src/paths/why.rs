@@ -33,9 +33,6 @@ pub enum WhyNotDirect {
     /// Neither control nor the peer named an address.
     #[error("no endpoint of the peer is known")]
     NoEndpoints,
-    /// There was no traffic for the peer yet, and none is expected.
-    #[error("no direct path was looked for: there was no traffic")]
-    NotSought,
     /// Pings were sent to all endpoints of the peer.
     #[error("pings to {endpoints} endpoints of the peer are not answered{}", hint(*.mapping_varies))]
     Unanswered {
@@ -69,7 +66,6 @@ impl Paths {
             Some(_) => None,
             None if network.udp == Some(false) => Some(WhyNotDirect::UdpBlocked),
             None if state.is_offline() => Some(WhyNotDirect::Offline),
-            None if !state.is_sought() => Some(WhyNotDirect::NotSought),
             None if endpoints == 0 => Some(WhyNotDirect::NoEndpoints),
             None => Some(WhyNotDirect::Unanswered {
                 endpoints,

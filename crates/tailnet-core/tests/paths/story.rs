@@ -58,11 +58,6 @@ impl Story {
         }
     }
 
-    /// Whether nodes look for paths before they talk, as they have to where there is no relay.
-    pub(crate) fn eager(&self) -> bool {
-        !self.relay || !self.seed.is_multiple_of(4)
-    }
-
     /// Tells it.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ fn calls(actions: &[Action]) -> Vec<Vec<SocketAddr>> {
 }
 
 impl Bench {
-    pub(super) fn called(&mut self, by: DiscoKey, endpoints: &[SocketAddr]) -> Vec<Action> {
+    fn called(&mut self, by: DiscoKey, endpoints: &[SocketAddr]) -> Vec<Action> {
         let message = Message::CallMeMaybe {
             endpoints: endpoints.to_vec(),
         };

@@ -131,7 +131,6 @@ impl World<'_> {
             disco: other.disco,
             endpoints: other.told.clone(),
             online: Some(true),
-            eager: self.story.eager(),
         };
         let targets = others.map(|(_, other)| target(other)).collect();
         let out = self.nodes[node].learn(targets, self.now);
