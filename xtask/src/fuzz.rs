@@ -19,14 +19,6 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// All targets for a minute and a half, with the same chance in every run: a search is not to fail somebody's change by luck.
-    pub(crate) fn ordinary() -> Self {
-        Self {
-            seed: Some(1),
-            ..Self::all(90)
-        }
-    }
-
     /// All targets for so long.
     pub(crate) fn all(seconds: u64) -> Self {
         Self {
